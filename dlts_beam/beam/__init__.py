@@ -1,0 +1,1 @@
+"""Composite Beam transforms and the way pipelines are run (layer 2)."""

@@ -1,0 +1,1 @@
+"""The commands: each module parses, composes, runs and reports."""
