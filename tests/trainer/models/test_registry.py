@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from dlts_beam.errors import DltsError
+from trainer.layers import Standardise, Statistics, set_statistics
+from trainer.models import ARCHITECTURES, ModelShape, build_model, find_architecture
+
+
+def test_listing_loads_no_framework() -> None:
+    code = "import sys, trainer.models; print([m for m in ('tensorflow', 'keras', 'onnx') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("steps, bands, classes", [(1, 1, 2), (5, 4, 3)])
+def test_models_give_probabilities(name: str, steps: int, bands: int, classes: int) -> None:
+    architecture = find_architecture(name)
+    small = {key: 8 for key, value in architecture.defaults.items() if isinstance(value, int) and value > 8}
+    shape = architecture.fit_shape(ModelShape(steps, bands, 3, classes))
+    model = build_model(name, shape, small)
+    series = np.random.default_rng(0).normal(size=(2, steps, shape.patch, shape.patch, bands)).astype(np.float32)
+    probabilities = np.asarray(model(series))
+    assert probabilities.shape == (2, classes)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_models_survive_safe_loading(name: str, tmp_path) -> None:
+    architecture = find_architecture(name)
+    small = {key: 8 for key, value in architecture.defaults.items() if isinstance(value, int) and value > 8}
+    shape = architecture.fit_shape(ModelShape(6, 2, 3, 3))
+    model = build_model(name, shape, small)
+    series = np.random.default_rng(0).normal(900, 50, (8, 6, shape.patch, shape.patch, 2)).astype(np.float32)
+    set_statistics(model, Statistics.measure(series))
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
+    np.testing.assert_array_equal(np.asarray(loaded(series)), np.asarray(model(series)))
+    assert not any(isinstance(layer, keras.layers.Lambda) for layer in model._flatten_layers())
+
+
+def test_conv_bilstm_refuses_single_pixels_and_names_lstm() -> None:
+    with pytest.raises(DltsError, match="lstm"):
+        build_model("conv_bilstm", ModelShape(4, 2, 1, 2))
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(DltsError, match="conv_bilstm, lstm"):
+        build_model("resnet", ModelShape(4, 2, 1, 2))
+    with pytest.raises(DltsError, match="no setting 'unit'.*units"):
+        build_model("lstm", ModelShape(4, 2, 1, 2), {"unit": 4})
+    with pytest.raises(DltsError, match="units must be a whole number"):
+        build_model("lstm", ModelShape(4, 2, 1, 2), {"units": 0})
+
+
+def test_the_parent_sizes_of_conv_bilstm() -> None:
+    model = build_model("conv_bilstm", ModelShape(2, 4, 3, 3))
+    assert model.get_layer("conv1").kernel.shape == (5, 3, 3, 4, 256)
+    assert model.get_layer("conv2").kernel.shape == (1, 3, 3, 256, 256)
+    assert model.get_layer("dense1").kernel.shape == (2 * (256 + 512), 256)
+    assert model.get_layer("dense2").kernel.shape == (256, 64)
+
+
+def test_shapes_are_checked() -> None:
+    with pytest.raises(DltsError, match="odd"):
+        ModelShape(4, 2, 2, 2)
+    with pytest.raises(DltsError, match="classes"):
+        ModelShape(4, 2, 1, 1)
+    with pytest.raises(DltsError, match="never decrease"):
+        ModelShape(3, 2, 1, 2, (0.0, 5.0, 4.0))
+    assert ModelShape(3, 2, 1, 2).days == (0.0, 1.0, 2.0)
+
+
+def test_standardise_is_part_of_every_model() -> None:
+    for name in ARCHITECTURES:
+        model = build_model(name, ModelShape(3, 2, 3, 2))
+        assert any(isinstance(layer, Standardise) for layer in model._flatten_layers())

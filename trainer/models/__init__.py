@@ -1,0 +1,58 @@
+"""The architectures, one per file, behind one registry.
+
+A new architecture is one new file and one line in ``ARCHITECTURES``. Nothing here loads Keras before a model is
+built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dlts_beam.errors import DltsError
+from trainer.models.architecture import Architecture
+from trainer.models.conv_bilstm import CONV_BILSTM
+from trainer.models.lstm import LSTM
+from trainer.models.shape import ModelShape
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["ARCHITECTURES", "Architecture", "ModelShape", "build_model", "find_architecture"]
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (
+        CONV_BILSTM,
+        LSTM,
+    )
+}
+
+
+def find_architecture(name: str) -> Architecture:
+    """The architecture of that name.
+
+    Raises:
+        DltsError: if there is none; the sentence lists those there are.
+    """
+    if name not in ARCHITECTURES:
+        raise DltsError(f"unknown model {name!r}; there are: {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
+
+
+def build_model(name: str, shape: ModelShape, settings: Mapping[str, Any] | None = None) -> keras.Model:
+    """An uncompiled model of the named architecture.
+
+    Args:
+        name: its name in the registry.
+        shape: the shape of the samples; a pixel model is built with patch 1 whatever their patch is.
+        settings: values in place of the architecture's defaults.
+
+    Returns:
+        A model that takes float32 ``(batch, T, P, P, B)`` in physical units and gives float32 ``(batch, K)``.
+
+    Raises:
+        DltsError: for an unknown name or setting, or a patch that is too small.
+    """
+    architecture = find_architecture(name)
+    return architecture.build(architecture.fit_shape(shape), architecture.settings(settings))
