@@ -1,0 +1,62 @@
+"""JSON to and from frozen, typed specs, with errors that name the field."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, ClassVar, Self
+
+import msgspec
+
+from dlts_beam.errors import DltsError
+
+
+class JsonSpec:
+    """Mixin for frozen dataclasses that travel as JSON.
+
+    Subclasses set ``KIND`` (what the file is called in messages) and ``VERSION``; a dataclass field
+    named ``version`` must default to ``VERSION``.
+    """
+
+    KIND: ClassVar[str] = "spec"
+    VERSION: ClassVar[int] = 1
+
+    def to_json(self) -> str:
+        """Return indented JSON with sorted keys: equal specs give equal bytes."""
+        builtins = msgspec.to_builtins(self)
+        return json.dumps(builtins, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str = "") -> Self:
+        """Parse and validate; ``where`` is the file named in errors.
+
+        Raises:
+            DltsError: the text is not JSON, a field is missing or wrong (it is named), or the file
+                was written by a version that this one cannot read.
+        """
+        place = f" {where}" if where else ""
+        try:
+            raw = json.loads(text)
+        except ValueError as error:
+            raise DltsError(f"the {cls.KIND}{place} is not valid JSON: {error}") from error
+        version = raw.get("version") if isinstance(raw, dict) else None
+        if version != cls.VERSION:
+            raise DltsError(
+                f"the {cls.KIND}{place} has version {version!r}, and this dlts-beam reads version"
+                f" {cls.VERSION}: make it again with this version"
+            )
+        try:
+            return msgspec.convert(raw, type=cls)
+        except msgspec.ValidationError as error:
+            raise DltsError(f"the {cls.KIND}{place} is not valid: {error}") from error
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, as 64 hex digits."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (hex) of any JSON-able or msgspec-able value in canonical form."""
+    builtins = msgspec.to_builtins(value)
+    text = json.dumps(builtins, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

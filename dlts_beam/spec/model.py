@@ -1,0 +1,153 @@
+"""``model.json``: a trained model, the preparation it expects and how it is served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from dlts_beam.spec.classes import ClassTable
+from dlts_beam.spec.codec import JsonSpec
+from dlts_beam.spec.samples import SamplesSpec
+from dlts_beam.spec.series import Band, TimeStep
+
+MODEL_JSON = "model.json"
+# Raised only when the numbers that a serving model or the preparation gives for the same input change.
+NUMERICS_VERSION = 1
+SAVED_MODELS = ("last", "acc", "loss")  # <name>_model.keras and serving/<name>/
+DEFAULT_SAVED_MODEL = "loss"
+INDEX_KINDS = ("nd",)
+COMPOSITES = ("interpolate", "median", "max")
+
+
+@dataclass(frozen=True)
+class IndexSpec:
+    """A spectral index made before gap filling: normalised difference (first - second) / (first + second)."""
+
+    name: str
+    first: str
+    second: str
+    kind: str = "nd"
+
+    def __post_init__(self) -> None:
+        if self.kind not in INDEX_KINDS:
+            raise ValueError(f"index kind must be one of {INDEX_KINDS}; got {self.kind!r}")
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A regular timeline in days: ``count`` steps of ``step`` days from day ``start``.
+
+    ``start`` is a day of year (0 = 1 January) of the year in which the series begins where
+    ``relative`` is False, or days after the first time step where it is True. ``method`` is
+    ``interpolate`` (linear), or a composite of the observations of each period: ``median``, or
+    ``max``, the observation with the largest value of band or index ``by``.
+    """
+
+    start: float
+    step: float
+    count: int
+    relative: bool = True
+    method: str = "interpolate"
+    by: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.step <= 0 or self.count < 1:
+            raise ValueError(f"a timeline needs step > 0 and count >= 1; got {self.step} and {self.count}")
+        if self.method not in COMPOSITES:
+            raise ValueError(f"timeline method must be one of {COMPOSITES}; got {self.method!r}")
+        if (self.method == "max") != (self.by is not None):
+            raise ValueError("a composite by maximum names the band or index it looks at, others name none")
+
+
+@dataclass(frozen=True)
+class PreparationSpec:
+    """From (values, valid, days) to the tensor a model takes: chosen at training, used on both sides.
+
+    Attributes:
+        bands: names of the bands used, in the model's order (indices follow them).
+        fill: per output band, the training mean in physical units: what a position never observed takes.
+        indices: spectral indices appended to the bands.
+        timeline: a regular timeline; None keeps the series' own time steps.
+        min_valid: a pixel with fewer observed time steps at its centre gets no class.
+    """
+
+    bands: tuple[str, ...]
+    fill: tuple[float, ...]
+    indices: tuple[IndexSpec, ...] = ()
+    timeline: Timeline | None = None
+    min_valid: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.fill) != len(self.bands) + len(self.indices):
+            raise ValueError(f"fill must have one value for each of {self.names}; got {len(self.fill)}")
+        if self.min_valid < 1:
+            raise ValueError(f"min_valid must be 1 or more; got {self.min_valid}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the model's input bands, indices included."""
+        return self.bands + tuple(index.name for index in self.indices)
+
+
+@dataclass(frozen=True)
+class ServingSpec:
+    """Shapes of a serving model: strip (T, 1 + 2 * halo, batch + 2 * halo, B) in, (batch, K) out."""
+
+    batch: int
+    halo: int
+    time_steps: int
+    bands: int
+    classes: int
+
+    @property
+    def patch(self) -> int:
+        """Side of the patch one output looks at."""
+        return 2 * self.halo + 1
+
+    @property
+    def strip_shape(self) -> tuple[int, int, int, int]:
+        """(T, 1 + 2h, N + 2h, B)."""
+        return self.time_steps, self.patch, self.batch + 2 * self.halo, self.bands
+
+
+@dataclass(frozen=True)
+class ModelSpec(JsonSpec):
+    """All that step 4 must know of a model folder, and all that its maker did.
+
+    Attributes:
+        samples: spec of the (first) samples folder it was trained on.
+        steps: time steps of the model's input before any timeline (for the fit rule).
+        bands: the bands it was trained on, in the order of ``preparation.bands``.
+        architecture, config: name in the trainer's registry and its sizes.
+        settings: the trainer's own flags.
+        serving: shapes of the serving models.
+        serving_sha256: digest of each serving model's ONNX bytes, by name (loss, acc, last).
+        metrics: short summary (overall accuracy on the test split and the like).
+    """
+
+    KIND: ClassVar[str] = "model spec"
+    VERSION: ClassVar[int] = 1
+
+    samples: SamplesSpec
+    steps: tuple[TimeStep, ...]
+    bands: tuple[Band, ...]
+    classes: ClassTable
+    preparation: PreparationSpec
+    architecture: str
+    config: dict[str, Any]
+    settings: dict[str, Any]
+    serving: ServingSpec
+    serving_sha256: dict[str, str]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    numerics_version: int = NUMERICS_VERSION
+    versions: dict[str, str] = field(default_factory=dict)
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != self.serving.classes:
+            raise ValueError(f"{len(self.classes)} classes, but the model gives {self.serving.classes}")
+        if self.serving.bands != len(self.preparation.names):
+            raise ValueError(
+                f"the preparation makes {len(self.preparation.names)} bands,"
+                f" but the serving model takes {self.serving.bands}"
+            )

@@ -1,0 +1,1 @@
+"""Pure numpy functions between files and models: reading, preparation, patches."""
