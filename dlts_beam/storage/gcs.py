@@ -1,0 +1,221 @@
+"""Google Cloud Storage, behind the surface that `dlts_beam.storage` documents.
+
+Folders do not exist there: a folder is the set of objects whose keys start with it. google-cloud-storage is
+imported when the first gs:// path is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from dlts_beam.errors import DltsError
+from dlts_beam.storage.names import FileEntry, Fingerprint, is_staged, join, name, split_gs, staged_name
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Blob, Client
+
+
+def exists(path: str) -> bool:
+    return _find(path) is not None or is_folder(path)
+
+
+def is_folder(path: str) -> bool:
+    bucket, _ = split_gs(path)
+    with _explained(path, "read"):
+        return any(True for _ in _client().list_blobs(bucket, prefix=_prefix(path), max_results=1))
+
+
+def stat(path: str) -> Fingerprint:
+    return _fingerprint(_get(path))
+
+
+def open_read(path: str) -> BinaryIO:
+    # The blob carries its generation, so a reader never mixes the bytes of two versions.
+    return cast(BinaryIO, _get(path).open("rb"))
+
+
+def read_bytes(path: str) -> bytes:
+    with _explained(path, "read"):
+        return cast(bytes, _blob(path).download_as_bytes())
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    with _explained(path, "write"):
+        _blob(path).upload_from_string(data, content_type="application/octet-stream")
+
+
+@contextmanager
+def staged(path: str) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="dlts-") as scratch:
+        aside = os.path.join(scratch, name(path))
+        yield aside
+        upload(aside, path)
+
+
+def upload(local: str, path: str) -> None:
+    # One request makes one object: it appears whole or not at all.
+    with _explained(path, "write"):
+        _blob(path).upload_from_filename(local)
+
+
+@contextmanager
+def local_copy(path: str) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="dlts-") as scratch:
+        target = os.path.join(scratch, name(path))
+        blob = _find(path)
+        if blob is not None:
+            _download(blob, path, target)
+        else:
+            entries = list_files(path, recursive=True)
+            if not entries:
+                raise _missing(path, "read")
+            for entry in entries:
+                inside = os.path.join(target, entry.path.removeprefix(path.rstrip("/") + "/"))
+                os.makedirs(os.path.dirname(inside), exist_ok=True)
+                _download(_blob(entry.path), entry.path, inside)
+        yield target
+
+
+def listdir(path: str) -> list[str]:
+    bucket, _ = split_gs(path)
+    prefix = _prefix(path)
+    with _explained(path, "list"):
+        listing = _client().list_blobs(bucket, prefix=prefix, delimiter="/")
+        names = {blob.name.removeprefix(prefix) for blob in listing}
+        names.update(folder.removeprefix(prefix).rstrip("/") for folder in listing.prefixes)
+    names.discard("")
+    if not names:
+        raise _missing(path, "list")
+    return sorted(found for found in names if not is_staged(found))
+
+
+def list_files(folder: str, recursive: bool) -> list[FileEntry]:
+    bucket, _ = split_gs(folder)
+    entries: list[FileEntry] = []
+    with _explained(folder, "list"):
+        delimiter = None if recursive else "/"
+        for blob in _client().list_blobs(bucket, prefix=_prefix(folder), delimiter=delimiter):
+            # Consoles make empty objects that end in a slash to show empty folders.
+            if not blob.name.endswith("/") and not is_staged(name(blob.name)):
+                entries.append(FileEntry(f"gs://{bucket}/{blob.name}", *_fingerprint(blob)))
+    return sorted(entries)
+
+
+def remove(path: str) -> None:
+    from google.api_core.exceptions import NotFound
+
+    with _explained(path, "remove"):
+        try:
+            _blob(path).delete()
+        except NotFound:
+            return
+
+
+def remove_tree(folder: str) -> None:
+    bucket, _ = split_gs(folder)
+    with _explained(folder, "remove"):
+        for blob in list(_client().list_blobs(bucket, prefix=_prefix(folder))):
+            remove(f"gs://{bucket}/{blob.name}")
+
+
+def make_dirs(folder: str) -> None:
+    split_gs(folder)
+
+
+def check_writable(folder: str) -> None:
+    probe = join(folder, staged_name("probe"))
+    write_bytes(probe, b"x")
+    remove(probe)
+
+
+@lru_cache(maxsize=1)
+def _client_of(process: int) -> Client:
+    """One client per process: its connections must not be shared with a forked child."""
+    try:
+        from google.auth.credentials import AnonymousCredentials
+        from google.auth.exceptions import GoogleAuthError
+        from google.cloud.storage import Client
+    except ImportError as error:
+        raise DltsError("gs:// paths need google-cloud-storage: pip install 'dlts-beam[gcp]'") from error
+    if os.environ.get("STORAGE_EMULATOR_HOST"):
+        return Client(project="dlts-emulator", credentials=AnonymousCredentials())
+    try:
+        return Client()
+    except (GoogleAuthError, OSError) as error:  # OSError: no project could be found
+        raise DltsError(
+            f"cannot reach gs://: no usable Google Cloud credentials or project ({_first_line(error)}); "
+            "run 'gcloud auth application-default login' or set GOOGLE_APPLICATION_CREDENTIALS"
+        ) from error
+
+
+def _client() -> Client:
+    return _client_of(os.getpid())
+
+
+def _prefix(folder: str) -> str:
+    key = split_gs(folder)[1].rstrip("/")
+    return f"{key}/" if key else ""
+
+
+def _blob(path: str) -> Blob:
+    bucket, key = split_gs(path)
+    return _client().bucket(bucket).blob(key)
+
+
+def _find(path: str) -> Blob | None:
+    bucket, key = split_gs(path)
+    if not key:
+        return None
+    with _explained(path, "read"):
+        return cast("Blob | None", _client().bucket(bucket).get_blob(key))
+
+
+def _get(path: str) -> Blob:
+    blob = _find(path)
+    if blob is None:
+        raise _missing(path, "read")
+    return blob
+
+
+def _fingerprint(blob: Any) -> Fingerprint:
+    return Fingerprint(int(blob.size), str(blob.generation))
+
+
+def _download(blob: Blob, path: str, target: str) -> None:
+    with _explained(path, "read"):
+        blob.download_to_filename(target)
+
+
+def _missing(path: str, doing: str) -> DltsError:
+    return DltsError(
+        f"cannot {doing} {path}: there is no such object or folder; check the bucket and the path"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+@contextmanager
+def _explained(path: str, doing: str) -> Iterator[None]:
+    """Turn the service's refusals into one sentence that names the path."""
+    _client()  # so that missing packages and credentials are named before the imports below
+    from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, Unauthorized
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        yield
+    except NotFound as error:
+        raise _missing(path, doing) from error
+    except (Forbidden, Unauthorized) as error:
+        raise DltsError(
+            f"cannot {doing} {path}: Google Cloud refuses access ({_first_line(error)}); "
+            "check the account's roles on the bucket"
+        ) from error
+    except (GoogleAPICallError, GoogleAuthError) as error:
+        raise DltsError(f"cannot {doing} {path}: {_first_line(error)}") from error
