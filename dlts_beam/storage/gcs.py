@@ -129,7 +129,8 @@ def make_dirs(folder: str) -> None:
 
 def check_writable(folder: str) -> None:
     probe = join(folder, staged_name("probe"))
-    write_bytes(probe, b"x")
+    with _explained(folder, "write to"):
+        _blob(probe).upload_from_string(b"x")
     remove(probe)
 
 

@@ -1,0 +1,53 @@
+# The whole life of the project: run `make` to see what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# More arguments for pytest, and for the real-data run.
+TEST_FLAGS ?=
+REAL_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint bench real clean
+
+help:
+	@echo "make venv    make $(VENV) with everything pinned (PYTHON=python3.12 to choose the interpreter)"
+	@echo "make demo    run the four steps on a synthetic scene and show how well it went"
+	@echo "make test    run the whole test suite (TEST_FLAGS='-k storage' for some of it)"
+	@echo "make lint    ruff and mypy"
+	@echo "make bench   run every benchmark"
+	@echo "make real    run the four steps on the real series in ../shared/data"
+	@echo "make clean   remove $(VENV), builds and caches"
+
+venv: $(INSTALLED)
+
+$(INSTALLED): setup.py constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON): install Python 3.11, 3.12 or 3.13, or name one with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "error: dlts-beam needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d: name another with make PYTHON=..." % v)'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(PYTHON) cannot make virtual environments: install its venv package (python3-venv on Debian and Ubuntu)" >&2; exit 1; }
+	@echo "Installing dlts-beam and all it needs into $(VENV): a few minutes, once"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
+	@touch $@
+
+demo: venv
+	@$(BIN)/dlts demo
+
+test: venv
+	$(BIN)/python -m pytest $(TEST_FLAGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: venv
+	@set -e; for file in benchmarks/[!_]*.py; do \
+	  if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python "$$file"; fi; \
+	done
+
+real: venv
+	@$(BIN)/python -m pipelines.real $(REAL_FLAGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
