@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dlts_beam.spec.series import Band, MaskRule, Reading
+from dlts_beam.spec.series import Band, Reading
 
 
 def stored_valid(stored: np.ndarray, nodata: float | None) -> np.ndarray:
@@ -58,23 +58,21 @@ def apply_reading(
     return values, valid
 
 
-def dropped_by_mask(mask: np.ndarray, rule: MaskRule) -> np.ndarray:
-    """Bool (..., row, col): True where the mask band says drop, dilated by ``rule.dilate`` pixels.
+def dilate(drop: np.ndarray, reach: int) -> np.ndarray:
+    """Bool (row, col): True up to ``reach`` pixels away from a True one (square neighbourhood).
 
-    The caller reads the mask with a halo of ``rule.dilate`` pixels and crops the result, so that
-    the answer does not depend on how the raster is cut into windows.
+    The caller reads with a halo of ``reach`` pixels and crops the result, so that the answer does
+    not depend on how the raster is cut into windows.
     """
-    drop = np.isin(mask, np.array(rule.drop))
-    reach = rule.dilate
     if reach == 0:
         return drop
-    padded = np.pad(drop, [(0, 0)] * (drop.ndim - 2) + [(reach, reach), (reach, reach)])
-    height, width = drop.shape[-2:]
+    height, width = drop.shape
+    padded = np.pad(drop, reach)
     # A square neighbourhood is separable: first along rows, then along columns.
-    rows = np.zeros((*padded.shape[:-2], height, padded.shape[-1]), bool)
+    rows = np.zeros((height, width + 2 * reach), bool)
     for shift in range(2 * reach + 1):
-        rows |= padded[..., shift : shift + height, :]
+        rows |= padded[shift : shift + height]
     out = np.zeros(drop.shape, bool)
     for shift in range(2 * reach + 1):
-        out |= rows[..., shift : shift + width]
+        out |= rows[:, shift : shift + width]
     return out

@@ -112,5 +112,5 @@ def _at_maximum(values: np.ndarray, valid: np.ndarray, by: int) -> tuple[np.ndar
     best = np.argmax(key, axis=0)[None, :, None]
     chosen = np.take_along_axis(values, np.broadcast_to(best, (1, *values.shape[1:])), 0)[0]
     usable = np.take_along_axis(valid, np.broadcast_to(best, (1, *valid.shape[1:])), 0)[0]
-    usable = np.logical_and(usable, valid[..., by].any(axis=0)[:, None])
+    usable = np.logical_and(usable, np.any(valid[..., by : by + 1], axis=0))
     return np.where(usable, chosen, 0).astype(np.float32), usable

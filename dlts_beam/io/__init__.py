@@ -1,0 +1,1 @@
+"""Rasters and vectors: the only importers of rasterio and geopandas."""

@@ -1,0 +1,1 @@
+"""Raster files: headers, windows, tiles, maps."""
