@@ -1,0 +1,197 @@
+"""How pipelines are run: strict options, the default local runner, and failures told in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    SetupOptions,
+    StandardOptions,
+    _BeamArgumentParser,
+)
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.portability.fn_api_runner import fn_runner
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
+
+from dlts_beam.errors import DltsError
+
+# The names that mean Beam's in-process runner here, in lower case. Beam's own DirectRunner would first try to
+# download Prism, and its flags would then mean something else.
+_IN_PROCESS = frozenset({"direct", "directrunner", "switchingdirectrunner", "fnapi", "fnapirunner"})
+
+# How the text of a failed worker tells of a DltsError: the last line of its traceback.
+_SENTENCE = re.compile(r"^(?:dlts_beam\.errors\.)?DltsError: (?P<sentence>.+)$", re.MULTILINE)
+_WHILE_RUNNING = re.compile(r" \[while running '[^\n]*'\]\s*$")
+
+
+def parse_options(flags: Sequence[str], own_flags: Iterable[str] = ()) -> PipelineOptions:
+    """Beam's options from the flags that a command's own parser did not know.
+
+    Beam itself only warns of flags that it does not know; here every one must belong to some options class of
+    Beam, of any runner. For the local runner, one worker thread per usable core is the default.
+
+    Args:
+        flags: What ``ArgumentParser.parse_known_args`` left.
+        own_flags: The command's own flags (``--input-dir``, …), to suggest for misspelt ones.
+
+    Raises:
+        DltsError: a flag or a runner is unknown, or a value is not one that the flag takes.
+    """
+    parser = _OptionsParser(allow_abbrev=False)
+    # By name, as Beam does it: reloaded modules leave several classes of one name behind.
+    for options_class in {str(found): found for found in PipelineOptions.__subclasses__()}.values():
+        options_class._add_argparse_args(parser)
+    known, unknown = parser.parse_known_args(list(flags))
+    if unknown:
+        raise DltsError(_unknown(unknown[0], [*own_flags, *parser._option_string_actions]))
+    _check_runner(known.runner)
+    defaults = _local_defaults(known, flags) if runs_in_process(known.runner) else []
+    options = PipelineOptions([*defaults, *flags])
+    # DoFns live in modules, never in __main__; a service runner would pickle the main session unasked.
+    options.view_as(SetupOptions).save_main_session = False
+    return options
+
+
+def runs_in_process(runner: str | None) -> bool:
+    """True when ``--runner runner`` (None: not given) means the default local runner."""
+    return runner is None or runner.lower() in _IN_PROCESS
+
+
+def usable_cores() -> int:
+    """How many cores this process may keep busy: its affinity, and a container's share where one is set."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):  # not Linux, or an older kind of container: affinity is all there is
+        return cores
+    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+
+
+def make_runner(options: PipelineOptions) -> PipelineRunner | str | None:
+    """What to hand to ``beam.Pipeline``: our local runner, or the name that the options give."""
+    name = options.view_as(StandardOptions).runner
+    if not runs_in_process(name):
+        return name
+    # Without provision info, worker processes would never see the pipeline's options.
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
+    return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))
+
+
+def run_pipeline(build: Callable[[beam.Pipeline], object], options: PipelineOptions) -> PipelineResult:
+    """Build a pipeline, run it and wait until it is finished.
+
+    Args:
+        build: Applies the transforms to the pipeline that it is given.
+        options: From `parse_options`.
+
+    Returns:
+        The finished result, for its metrics.
+
+    Raises:
+        DltsError: a transform or a worker raised one (with its own sentence), or the job did not finish.
+    """
+    quiet_logging()
+    pipeline = beam.Pipeline(runner=make_runner(options), options=options)
+    try:
+        build(pipeline)
+        result = pipeline.run()
+        result.wait_until_finish()
+    except Exception as error:
+        sentence = find_sentence(error)
+        if sentence is None:
+            raise
+        raise DltsError(sentence) from error
+    if result.state not in (PipelineState.DONE, PipelineState.UPDATED):
+        raise DltsError(f"the pipeline ended as {result.state}; the runner's log says why")
+    return result
+
+
+def find_sentence(error: BaseException) -> str | None:
+    """The sentence of the `DltsError` that ``error`` is, was caused by, or tells of in its text; else None.
+
+    A worker's exception arrives as text: its traceback, with the name of the transform appended.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, DltsError):
+            return _WHILE_RUNNING.sub("", str(seen))
+        told = _SENTENCE.findall(str(seen))
+        if told:
+            return _WHILE_RUNNING.sub("", told[-1])
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def quiet_logging() -> None:
+    """Keep Beam's, gRPC's and TensorFlow's chatter off the terminal, here and in worker processes.
+
+    Failures are raised, so what Beam logs of them as well (whole tracebacks, once per worker) is left out.
+    Asking Beam for logs with ``--default_sdk_harness_log_level`` still works for remote workers.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+
+
+class _OptionsParser(_BeamArgumentParser):
+    """Beam's flags, with errors as exceptions in place of a usage text of 300 flags."""
+
+    def error(self, message: str) -> NoReturn:
+        raise DltsError(f"{message} (a flag of Apache Beam)")
+
+
+def _unknown(argument: str, known: Iterable[str]) -> str:
+    if not argument.startswith("-"):
+        return f"unexpected argument {argument!r}: every value must follow its flag"
+    flag = argument.partition("=")[0]
+    close = difflib.get_close_matches(flag, set(known), n=1)
+    hint = f"did you mean {close[0]}?" if close else "see --help, and Apache Beam's pipeline options"
+    return f"unknown flag {flag}: {hint}"
+
+
+def _check_runner(runner: str | None) -> None:
+    names = StandardOptions.KNOWN_RUNNER_NAMES
+    short = {name.lower() for name in names} | {name.lower().removesuffix("runner") for name in names}
+    if runner is None or "." in runner or runner.lower() in short:
+        return
+    close = difflib.get_close_matches(runner, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}"
+    raise DltsError(f"unknown runner {runner}: {hint}")
+
+
+def _local_defaults(known: argparse.Namespace, flags: Sequence[str]) -> list[str]:
+    """Flags to put before the user's own, which win."""
+    given = {flag.partition("=")[0] for flag in flags}
+    defaults = []
+    mode = known.direct_running_mode if "--direct_running_mode" in given else "multi_threading"
+    if "--direct_running_mode" not in given:
+        defaults.append(f"--direct_running_mode={mode}")
+    if "--direct_num_workers" not in given:
+        workers = 1 if mode == "in_memory" else usable_cores()
+        defaults.append(f"--direct_num_workers={workers}")
+    elif known.direct_num_workers < 1:
+        raise DltsError(f"--direct_num_workers must be 1 or more; got {known.direct_num_workers}")
+    return defaults
+
+
+def describe_local(options: PipelineOptions) -> str | None:
+    """How the local runner will run, for a log line; None when another runner does."""
+    if not runs_in_process(options.view_as(StandardOptions).runner):
+        return None
+    direct = options.view_as(DirectOptions)
+    return f"{direct.direct_num_workers} local workers, {direct.direct_running_mode}"
