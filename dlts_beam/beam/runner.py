@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import logging
 import math
 import os
 import re
@@ -24,6 +23,7 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
+from dlts_beam.beam import worker
 from dlts_beam.errors import DltsError
 
 # The names that mean Beam's in-process runner here, in lower case. Beam's own DirectRunner would first try to
@@ -57,7 +57,7 @@ def parse_options(flags: Sequence[str], own_flags: Iterable[str] = ()) -> Pipeli
         raise DltsError(_unknown(unknown[0], [*own_flags, *parser._option_string_actions]))
     _check_runner(known.runner)
     defaults = _local_defaults(known, flags) if runs_in_process(known.runner) else []
-    options = PipelineOptions([*defaults, *flags])
+    options = PipelineOptions([*defaults, *flags, f"--beam_plugin={worker.__name__}"])
     # DoFns live in modules, never in __main__; a service runner would pickle the main session unasked.
     options.view_as(SetupOptions).save_main_session = False
     return options
@@ -104,7 +104,8 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], options: PipelineOpti
     Raises:
         DltsError: a transform or a worker raised one (with its own sentence), or the job did not finish.
     """
-    quiet_logging()
+    if runs_in_process(options.view_as(StandardOptions).runner):
+        worker.quiet()
     pipeline = beam.Pipeline(runner=make_runner(options), options=options)
     try:
         build(pipeline)
@@ -134,18 +135,6 @@ def find_sentence(error: BaseException) -> str | None:
             return _WHILE_RUNNING.sub("", told[-1])
         seen = seen.__cause__ or seen.__context__
     return None
-
-
-def quiet_logging() -> None:
-    """Keep Beam's, gRPC's and TensorFlow's chatter off the terminal, here and in worker processes.
-
-    Failures are raised, so what Beam logs of them as well (whole tracebacks, once per worker) is left out.
-    Asking Beam for logs with ``--default_sdk_harness_log_level`` still works for remote workers.
-    """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
 
 
 class _OptionsParser(_BeamArgumentParser):

@@ -1,0 +1,33 @@
+"""What every worker process does first: Beam imports this module there, as a plugin, before any work."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from apache_beam.runners.worker import sdk_worker
+
+# Set by the launcher for workers on its own machine, whose output shares the user's terminal.
+_QUIET = "DLTS_QUIET_WORKERS"
+
+
+def quiet() -> None:
+    """Keep Beam's, gRPC's and TensorFlow's chatter off the terminal, here and in processes started from here.
+
+    A failure is raised to the launcher, so what Beam logs and prints of it as well, a traceback for each
+    worker, says nothing new.
+    """
+    os.environ[_QUIET] = "1"
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    # That module prints for one purpose only: the traceback of a failed bundle.
+    sdk_worker.print = _leave_out
+
+
+def _leave_out(*values: object, **settings: object) -> None:
+    """Stands in for ``print`` where nothing should be printed."""
+
+
+if os.environ.get(_QUIET):
+    quiet()
