@@ -37,7 +37,10 @@ class Statistics:
 
     @classmethod
     def measure(
-        cls, series: ArrayLike, valid: ArrayLike | None = None, percentiles: tuple[float, float] | None = (0.5, 99.5)
+        cls,
+        series: ArrayLike,
+        valid: ArrayLike | None = None,
+        percentiles: tuple[float, float] | None = (0.5, 99.5),
     ) -> Statistics:
         """Statistics of prepared training series.
 
@@ -55,7 +58,9 @@ class Statistics:
         """
         values = np.asarray(series, np.float64)
         if values.ndim != 5 or not values.shape[0]:
-            raise DltsError(f"statistics need series of shape (n, T, P, P, B) with n of at least 1; got {values.shape}")
+            raise DltsError(
+                f"statistics need series of shape (n, T, P, P, B) with n of at least 1; got {values.shape}"
+            )
         used = np.ones(values.shape, bool) if valid is None else np.asarray(valid, bool)
         used = used & np.isfinite(values)
         steps, bands = values.shape[1], values.shape[4]
@@ -152,6 +157,8 @@ def set_statistics(model: keras.Model, statistics: Statistics) -> None:
     """
     found = [layer for layer in model._flatten_layers() if isinstance(layer, Standardise)]
     if not found:
-        raise DltsError(f"the model {model.name} has no Standardise layer, so its inputs cannot be normalised")
+        raise DltsError(
+            f"the model {model.name} has no Standardise layer, so its inputs cannot be normalised"
+        )
     for layer in found:
         layer.set_statistics(statistics)

@@ -1,7 +1,7 @@
 """The architectures, one per file, behind one registry.
 
-A new architecture is one new file and one line in ``ARCHITECTURES``. Nothing here loads Keras before a model is
-built.
+A new architecture is one new file and one line in ``ARCHITECTURES``. Nothing here loads Keras before a model
+is built.
 """
 
 from __future__ import annotations

@@ -30,8 +30,10 @@ class Architecture:
         needs_patch: whether the model looks at the neighbours of a pixel. Where it does not, it is built with
             patch 1 and takes the centre of the samples.
         min_patch: smallest patch that it can be built for.
-        fold: gives the ONNX serving model from a trained model, its shape and the number of pixels in a strip.
+        fold: gives the ONNX serving model from a trained model, its shape and the number of pixels in a
+        strip.
             None: the graph that Keras exports is wrapped instead.
+        batch: pixels in a strip of the serving model, as measured by ``benchmarks/engines.py``.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Architecture:
     needs_patch: bool = False
     min_patch: int = 1
     fold: Fold | None = None
+    batch: int = 256
 
     def fit_shape(self, shape: ModelShape) -> ModelShape:
         """The shape that this architecture is built for, given that of the samples.
@@ -52,9 +55,8 @@ class Architecture:
             return replace(shape, patch=1)
         if shape.patch < self.min_patch:
             raise DltsError(
-                f"{self.name} needs a patch of at least {self.min_patch} x {self.min_patch} pixels; the samples have "
-                f"{shape.patch} x {shape.patch}: take the pixel model lstm (--model lstm), or extract the samples "
-                f"again with --patch {self.min_patch}"
+                f"{self.name} needs a patch of at least {self.min_patch}, the samples have {shape.patch}: take "
+                f"the pixel model lstm (--model lstm), or extract samples with --patch {self.min_patch}"
             )
         return shape
 

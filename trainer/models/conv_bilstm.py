@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 def build_conv_bilstm(shape: ModelShape, settings: Mapping[str, Any]) -> keras.Model:
     """Two convolutions over the patch, a bidirectional LSTM over the centre pixel, two dense layers.
 
-    The network of the 2018 project dl-time-series. Convolution branch: ``filters`` kernels of 3 x 3 pixels and
-    ``depth`` dates with zero padding in space and time, then ``filters`` kernels of 3 x 3 pixels and one date
-    without padding, no activation between the two, batch normalisation, ReLU, and all (T, P - 2, P - 2, filters)
-    flattened. Series branch: the centre's (T, B), batch normalisation, bidirectional LSTM with all its steps,
-    flattened. Both together: dense ReLU, dropout, dense ReLU, dense softmax.
+    The network of the 2018 project dl-time-series. Convolution branch: ``filters`` kernels of 3 x 3 pixels
+    and ``depth`` dates with zero padding in space and time, then ``filters`` kernels of 3 x 3 pixels and one
+    date without padding, no activation between the two, batch normalisation, ReLU, and all
+    (T, P - 2, P - 2, filters) flattened. Series branch: the centre's (T, B), batch normalisation,
+    bidirectional LSTM with all its steps, flattened. Both together: dense ReLU, dropout, dense ReLU, dense
+    softmax.
 
-    Deviations: K softmax outputs (there: two sigmoids), bands standardised inside the model, and any odd patch
-    from 3 up.
+    Deviations: K softmax outputs (there: two sigmoids), bands standardised inside the model, and any odd
+    patch from 3 up.
     """
     import keras
     from keras import layers
@@ -34,7 +35,9 @@ def build_conv_bilstm(shape: ModelShape, settings: Mapping[str, Any]) -> keras.M
     inputs = keras.Input((shape.time_steps, shape.patch, shape.patch, shape.bands), name="series")
     patches = Standardise(name="standardise")(inputs)
 
-    conv = layers.Conv3D(settings["filters"], (settings["depth"], 3, 3), padding="same", name="conv1")(patches)
+    conv = layers.Conv3D(settings["filters"], (settings["depth"], 3, 3), padding="same", name="conv1")(
+        patches
+    )
     conv = layers.Conv3D(settings["filters"], (1, 3, 3), padding="valid", name="conv2")(conv)
     conv = layers.BatchNormalization(name="conv_norm")(conv)
     conv = layers.ReLU(name="conv_relu")(conv)

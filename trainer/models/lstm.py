@@ -27,7 +27,9 @@ def build_lstm(shape: ModelShape, settings: Mapping[str, Any]) -> keras.Model:
     series = Standardise(name="standardise")(inputs)
     series = keras.layers.Reshape((shape.time_steps, shape.bands), name="pixel")(series)
     state = keras.layers.LSTM(settings["units"], name="lstm")(series)
-    outputs = keras.layers.Dense(shape.classes, activation="softmax", dtype="float32", name="probabilities")(state)
+    outputs = keras.layers.Dense(shape.classes, activation="softmax", dtype="float32", name="probabilities")(
+        state
+    )
     return keras.Model(inputs, outputs, name="lstm")
 
 

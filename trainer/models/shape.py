@@ -46,8 +46,12 @@ class ModelShape:
         if not self.days:
             object.__setattr__(self, "days", tuple(float(step) for step in range(self.time_steps)))
         if len(self.days) != self.time_steps:
-            raise DltsError(f"days must hold one number per time step: got {len(self.days)} for {self.time_steps}")
-        if self.days[0] != 0 or any(later < day for day, later in zip(self.days, self.days[1:], strict=False)):
+            raise DltsError(
+                f"days must hold one number per time step: got {len(self.days)} for {self.time_steps}"
+            )
+        if self.days[0] != 0 or any(
+            later < day for day, later in zip(self.days, self.days[1:], strict=False)
+        ):
             raise DltsError("days must start at 0 and never decrease: put the time steps in order of time")
 
     @property

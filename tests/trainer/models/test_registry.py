@@ -13,19 +13,23 @@ from trainer.models import ARCHITECTURES, ModelShape, build_model, find_architec
 
 
 def test_listing_loads_no_framework() -> None:
-    code = "import sys, trainer.models; print([m for m in ('tensorflow', 'keras', 'onnx') if m in sys.modules])"
+    code = (
+        "import sys, trainer.models; print([m for m in ('tensorflow', 'keras', 'onnx') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("steps, bands, classes", [(1, 1, 2), (5, 4, 3)])
+@pytest.mark.parametrize(("steps", "bands", "classes"), [(1, 1, 2), (5, 4, 3)])
 def test_models_give_probabilities(name: str, steps: int, bands: int, classes: int) -> None:
     architecture = find_architecture(name)
     small = {key: 8 for key, value in architecture.defaults.items() if isinstance(value, int) and value > 8}
     shape = architecture.fit_shape(ModelShape(steps, bands, 3, classes))
     model = build_model(name, shape, small)
-    series = np.random.default_rng(0).normal(size=(2, steps, shape.patch, shape.patch, bands)).astype(np.float32)
+    series = (
+        np.random.default_rng(0).normal(size=(2, steps, shape.patch, shape.patch, bands)).astype(np.float32)
+    )
     probabilities = np.asarray(model(series))
     assert probabilities.shape == (2, classes)
     assert probabilities.dtype == np.float32
@@ -54,7 +58,7 @@ def test_conv_bilstm_refuses_single_pixels_and_names_lstm() -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(DltsError, match="conv_bilstm, lstm"):
         build_model("resnet", ModelShape(4, 2, 1, 2))
-    with pytest.raises(DltsError, match="no setting 'unit'.*units"):
+    with pytest.raises(DltsError, match=r"no setting 'unit'.*units"):
         build_model("lstm", ModelShape(4, 2, 1, 2), {"unit": 4})
     with pytest.raises(DltsError, match="units must be a whole number"):
         build_model("lstm", ModelShape(4, 2, 1, 2), {"units": 0})

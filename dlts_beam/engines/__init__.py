@@ -1,0 +1,61 @@
+"""Engines: what runs a serving model. Strips in, probabilities out.
+
+Importing this package loads no runtime; each engine imports its own when a model is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlts_beam.errors import DltsError
+from dlts_beam.spec import ServingSpec
+
+__all__ = ["ENGINES", "Engine", "load_engine"]
+
+ENGINES = ("onnx", "tensorflow")
+
+
+class Engine(Protocol):
+    """A loaded serving model. It may be used from several threads at once.
+
+    Engines are not pickled: workers load them from the model folder.
+    """
+
+    spec: ServingSpec
+
+    def predict(self, strip: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities (N, K) of the N patches centred in the strip's middle row.
+
+        Args:
+            strip: float32 (T, 1 + 2h, N + 2h, B), prepared, in physical units, exactly of
+            ``spec.strip_shape``.
+                Output j belongs to the patch centred at column j + h.
+        """
+        ...
+
+
+def load_engine(folder: str, spec: ServingSpec, name: str = "onnx", threads: int = 1) -> Engine:
+    """Load the serving model in a folder.
+
+    Args:
+        folder: a serving folder, local or gs://, that holds ``model.onnx`` and ``saved_model/``.
+        spec: the shapes that the model must have.
+        name: one of ``ENGINES``.
+        threads: threads for one prediction; results do not depend on it.
+
+    Raises:
+        DltsError: if the engine is unknown or not installed, or the model is missing, broken or of other
+        shapes.
+    """
+    if name == "onnx":
+        from dlts_beam.engines.onnx import OnnxEngine
+
+        return OnnxEngine(folder, spec, threads)
+    if name == "tensorflow":
+        from dlts_beam.engines.tensorflow import TensorFlowEngine
+
+        return TensorFlowEngine(folder, spec, threads)
+    raise DltsError(f"unknown engine {name!r}; there are: {', '.join(ENGINES)}")

@@ -1,0 +1,73 @@
+"""TensorFlow, for GPUs and for those who ask for it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlts_beam import storage
+from dlts_beam.engines.strips import checked_strip
+from dlts_beam.errors import DltsError
+from dlts_beam.spec import ServingSpec
+
+SAVED_MODEL = "saved_model"
+ENDPOINT = "serve"
+
+
+class TensorFlowEngine:
+    """The SavedModel of a serving folder, on a GPU where TensorFlow finds one."""
+
+    def __init__(self, folder: str, spec: ServingSpec, threads: int = 1) -> None:
+        """Load ``saved_model/`` of the folder.
+
+        TensorFlow's thread pools belong to the process: ``threads`` counts only if nothing ran in it before.
+
+        Raises:
+            DltsError: if TensorFlow is not installed, or the model is missing, broken or of other shapes.
+        """
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise DltsError("the engine tensorflow needs TensorFlow: install dlts-beam[trainer]") from error
+
+        _set_up(tf, threads)
+        path = storage.join(folder, SAVED_MODEL)
+        if not storage.exists(storage.join(path, "saved_model.pb")):
+            raise DltsError(f"there is no SavedModel in {path}: export the model again, or use --engine onnx")
+        try:
+            with storage.local_copy(path) as local:
+                self._loaded = tf.saved_model.load(local)
+            self._serve = getattr(self._loaded, ENDPOINT)
+        except (OSError, AttributeError, ValueError, tf.errors.OpError) as error:
+            raise DltsError(
+                f"{path} is not a SavedModel of ours: export the model again ({error})"
+            ) from error
+        concrete = self._loaded.signatures[ENDPOINT]
+        (given,) = concrete.structured_input_signature[1].values()
+        (answer,) = concrete.structured_outputs.values()
+        shapes = tuple(given.shape), tuple(answer.shape)
+        if shapes != (spec.strip_shape, (spec.batch, spec.classes)):
+            raise DltsError(
+                f"{path} takes {shapes[0]} and gives {shapes[1]}, but its spec says {spec.strip_shape} and "
+                f"{(spec.batch, spec.classes)}; export the model again"
+            )
+        self.spec = spec
+        self._tensor = tf.constant
+
+    def predict(self, strip: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine.predict`."""
+        return np.asarray(self._serve(self._tensor(checked_strip(strip, self.spec))))
+
+
+def _set_up(tf: object, threads: int) -> None:
+    """Thread pools and memory growth, which TensorFlow takes only before it first computes."""
+    config = tf.config  # type: ignore[attr-defined]
+    try:
+        config.threading.set_intra_op_parallelism_threads(threads)
+        config.threading.set_inter_op_parallelism_threads(1)
+        for device in config.list_physical_devices("GPU"):
+            config.experimental.set_memory_growth(device, True)
+    except RuntimeError:
+        # Another model or engine runs in this process already; its choice holds, and the results are the
+        # same.
+        return

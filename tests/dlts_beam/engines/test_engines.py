@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dlts_beam.engines import ENGINES, load_engine
+from dlts_beam.errors import DltsError
+from dlts_beam.spec import ServingSpec
+from tests.trainer.serving.agreement import make_model, make_strip, patches_of, small_settings
+from trainer.export import export_serving
+from trainer.models import ModelShape, find_architecture
+
+SHAPE = ModelShape(5, 2, 3, 3)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ServingSpec, np.ndarray, np.ndarray]:
+    folder = str(tmp_path_factory.mktemp("serving"))
+    model = make_model("conv_bilstm", SHAPE, small_settings("conv_bilstm"))
+    spec = export_serving(model, find_architecture("conv_bilstm"), SHAPE, folder, batch=32)
+    strip = make_strip(SHAPE, 32, seed=9)
+    return folder, spec, strip, np.asarray(model(patches_of(strip, SHAPE)))
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engines_give_the_models_answers(served, name: str) -> None:
+    folder, spec, strip, wanted = served
+    engine = load_engine(folder, spec, name)
+    probabilities = engine.predict(strip)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities, wanted, atol=1e-4)
+    assert weakref.ref(engine)() is engine
+    with pytest.raises(ValueError, match="shape"):
+        engine.predict(strip[:, :, 1:])
+
+
+def test_several_threads_share_one_engine(served) -> None:
+    folder, spec, strip, _ = served
+    engine = load_engine(folder, spec)
+    wanted = engine.predict(strip)
+    answers: list[np.ndarray] = []
+    threads = [threading.Thread(target=lambda: answers.append(engine.predict(strip))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 4
+    for answer in answers:
+        np.testing.assert_array_equal(answer, wanted)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_model_of_other_shapes_is_refused(served, name: str) -> None:
+    folder, spec, _, _ = served
+    with pytest.raises(DltsError, match="spec"):
+        load_engine(folder, replace(spec, classes=4), name)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_missing_or_broken_model_is_refused(served, name: str, tmp_path) -> None:
+    _, spec, _, _ = served
+    with pytest.raises(DltsError):
+        load_engine(str(tmp_path), spec, name)
+    (tmp_path / "saved_model").mkdir()
+    (tmp_path / "saved_model" / "saved_model.pb").write_bytes(b"nothing of the kind")
+    (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
+    with pytest.raises(DltsError, match="export"):
+        load_engine(str(tmp_path), spec, name)
+
+
+def test_an_unknown_engine_is_refused(served) -> None:
+    with pytest.raises(DltsError, match="onnx, tensorflow"):
+        load_engine(served[0], served[1], "abacus")
+
+
+def test_the_package_loads_no_runtime() -> None:
+    code = (
+        "import sys, dlts_beam.engines, dlts_beam.engines.onnx, dlts_beam.engines.tensorflow;"
+        "print([m for m in ('tensorflow', 'onnxruntime', 'onnx', 'keras') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

@@ -1,0 +1,147 @@
+"""From a trained Keras model to a serving folder, with a check that both give the same answers."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlts_beam import storage
+from dlts_beam.engines import load_engine
+from dlts_beam.errors import DltsError
+from dlts_beam.spec import ServingSpec
+from trainer.models import Architecture, ModelShape
+from trainer.serving.saved_model import export_saved_model
+from trainer.serving.strips import serving_spec
+
+if TYPE_CHECKING:
+    import keras
+    import onnx
+
+MODEL_ONNX = "model.onnx"
+TOLERANCE = 1e-4
+KERAS_BATCH = 64  # patches given to Keras at once in the check: convolutions over patches take much memory
+
+Strip = NDArray[np.float32]
+
+
+def export_serving(
+    model: keras.Model,
+    architecture: Architecture,
+    shape: ModelShape,
+    folder: str,
+    samples: NDArray[np.float32] | None = None,
+    batch: int | None = None,
+) -> ServingSpec:
+    """Write ``model.onnx`` and ``saved_model/`` into a folder and check them against Keras.
+
+    Args:
+        model: a trained model of the architecture, built for ``shape``.
+        architecture: its entry in the registry.
+        shape: what it was built for (pixel models: patch 1).
+        folder: the serving folder, local or gs://; files of that name are replaced.
+        samples: prepared real series (n, T, P, P, B) to check on, beside random ones.
+        batch: pixels per strip; by default what was measured to be fastest for the architecture.
+
+    Returns:
+        The shapes of the serving model, for ``model.json``.
+
+    Raises:
+        DltsError: if a serving model differs from Keras by more than 1e-4 anywhere, or gives NaN.
+    """
+    spec = serving_spec(shape, batch or architecture.batch)
+    served = serving_model(model, architecture, shape, spec.batch)
+    storage.write_bytes(storage.join(folder, MODEL_ONNX), served.SerializeToString())
+    export_saved_model(model, spec, folder)
+    check_serving(model, folder, spec, samples)
+    return spec
+
+
+def serving_model(
+    model: keras.Model, architecture: Architecture, shape: ModelShape, batch: int
+) -> onnx.ModelProto:
+    """The ONNX model for strips of ``batch`` pixels: folded by hand where the architecture knows how."""
+    if architecture.fold is None:
+        raise DltsError(f"{architecture.name} has no serving graph")
+    return architecture.fold(model, shape, batch)
+
+
+def serving_digest(folder: str) -> str:
+    """SHA-256 (hex) of the ONNX model in a serving folder."""
+    return hashlib.sha256(storage.read_bytes(storage.join(folder, MODEL_ONNX))).hexdigest()
+
+
+def check_serving(
+    model: keras.Model, folder: str, spec: ServingSpec, samples: NDArray[np.float32] | None = None
+) -> None:
+    """Compare every engine with Keras on random strips and on real samples.
+
+    Raises:
+        DltsError: if the largest difference of a probability is above 1e-4, or one is NaN.
+    """
+    engines = {name: load_engine(folder, spec, name) for name in ("onnx", "tensorflow")}
+    for strip, columns, what in _check_strips(model, spec, samples):
+        wanted = _keras_answers(model, strip, columns, spec)
+        for name, engine in engines.items():
+            worst = float(np.abs(engine.predict(strip)[columns] - wanted).max())
+            if not worst <= TOLERANCE:  # NaN is not
+                raise DltsError(
+                    f"the serving model for {name} in {folder} differs from Keras by {worst:.2g} on {what}, "
+                    f"where {TOLERANCE:g} is allowed: it was not exported correctly and must not be used"
+                )
+
+
+def lay_out(samples: NDArray[np.float32], spec: ServingSpec) -> Iterator[tuple[Strip, NDArray[np.intp]]]:
+    """Lay patch series (n, T, P, P, B) side by side in strips.
+
+    Yields:
+        Strips and, for each, the output columns that belong to the samples, in their order. The last strip is
+        filled up with its first sample.
+    """
+    _, _, columns, _ = spec.strip_shape
+    patch = spec.patch
+    room = columns // patch
+    for start in range(0, len(samples), room):
+        some = samples[start : start + room]
+        strip = np.empty(spec.strip_shape, np.float32)
+        fill = np.tile(some[0], (1, 1, math.ceil(columns / patch), 1))
+        strip[:] = fill[:, :, :columns]
+        for place, sample in enumerate(some):
+            strip[:, :, place * patch : (place + 1) * patch] = sample
+        yield strip, np.arange(len(some)) * patch
+
+
+def _check_strips(
+    model: keras.Model, spec: ServingSpec, samples: NDArray[np.float32] | None
+) -> Iterator[tuple[Strip, NDArray[np.intp], str]]:
+    """Strips, the output columns to compare, and a name for them."""
+    from trainer.layers import Standardise
+
+    generator = np.random.default_rng(0)
+    layer = next(layer for layer in model._flatten_layers() if isinstance(layer, Standardise))
+    mean, scale = (np.asarray(weight) for weight in layer.get_weights()[2:])
+    if layer.per_step:
+        mean, scale = mean.mean(axis=(0, 1, 2)), scale.mean(axis=(0, 1, 2))
+    columns = np.arange(spec.batch)
+    for spread, what in ((1.0, "random series"), (6.0, "random series with extreme values")):
+        noise = generator.standard_normal(spec.strip_shape, np.float32)
+        yield (mean + spread * scale * noise).astype(np.float32), columns, what
+    if samples is not None and len(samples):
+        for strip, used in lay_out(np.asarray(samples, np.float32), spec):
+            yield strip, used, "real samples"
+
+
+def _keras_answers(
+    model: keras.Model, strip: Strip, columns: NDArray[np.intp], spec: ServingSpec
+) -> NDArray[np.float32]:
+    """What the Keras model says about the patches at the given output columns."""
+    patches = np.stack([strip[:, :, column : column + spec.patch] for column in columns])
+    parts = [
+        np.asarray(model(patches[start : start + KERAS_BATCH], training=False))
+        for start in range(0, len(patches), KERAS_BATCH)
+    ]
+    return np.concatenate(parts)
