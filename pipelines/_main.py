@@ -1,0 +1,74 @@
+"""What all commands share: parse, run, and one sentence on failure."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from dlts_beam.errors import DltsError
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+BEAM_FLAGS = (
+    "Every other flag goes to Apache Beam: --runner (default: in this process, on all cores), "
+    "--direct_num_workers, --direct_running_mode, and those of other runners; an unknown flag is an error."
+)
+
+
+def run_main(
+    build_parser: Callable[[], argparse.ArgumentParser],
+    body: Callable[[argparse.Namespace], int | None],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a command that takes its own flags only.
+
+    Args:
+        build_parser: Gives the command's parser; imports nothing heavy, so that ``--help`` is quick.
+        body: Does the work, importing what it needs; its result, if any, is the exit status.
+        argv: The arguments, by default those of the process.
+
+    Returns:
+        The exit status: 1 after a `DltsError`, told on stderr; 130 after Ctrl-C.
+    """
+    parser = build_parser()
+    parser.allow_abbrev = False
+
+    def work() -> int | None:
+        return body(parser.parse_args(argv))
+
+    return _guarded(work)
+
+
+def run_beam_main(
+    build_parser: Callable[[], argparse.ArgumentParser],
+    body: Callable[[argparse.Namespace, PipelineOptions], int | None],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a command that passes every further flag to Beam; otherwise as `run_main`."""
+    parser = build_parser()
+    # An abbreviation would take flags away from Beam: --direct for --direct_num_workers.
+    parser.allow_abbrev = False
+    parser.epilog = f"{parser.epilog}\n\n{BEAM_FLAGS}" if parser.epilog else BEAM_FLAGS
+
+    def work() -> int | None:
+        arguments, rest = parser.parse_known_args(argv)
+        from dlts_beam.beam.runner import parse_options
+
+        own_flags = [flag for action in parser._actions for flag in action.option_strings]
+        return body(arguments, parse_options(rest, own_flags))
+
+    return _guarded(work)
+
+
+def _guarded(work: Callable[[], int | None]) -> int:
+    try:
+        return work() or 0
+    except DltsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,74 @@
+"""The ``dlts`` command: names the steps and hands over to the module of the one that is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dlts_beam import __version__
+
+
+class Command(NamedTuple):
+    """A command, the module whose ``main(argv)`` runs it, and one line of help."""
+
+    name: str
+    module: str
+    help: str
+
+
+COMMANDS = (
+    Command("generate-img-series", "pipelines.generate_img_series", "step 1: dated images to one series"),
+    Command("generate-series", "pipelines.generate_series", "step 2: series and labelled points to samples"),
+    Command("train-model", "trainer.__main__", "step 3: samples to a trained model"),
+    Command(
+        "classify-img-series", "pipelines.classify_img_series", "step 4: series and model to a class map"
+    ),
+    Command("demo", "pipelines.demo", "all four steps on a scene that is made up on the spot"),
+)
+
+
+def usage() -> str:
+    """The text of ``dlts --help``."""
+    width = max(len(command.name) for command in COMMANDS)
+    lines = [f"  {command.name:<{width}}  {command.help}" for command in COMMANDS]
+    return "\n".join(
+        [
+            "usage: dlts COMMAND [flags]",
+            "",
+            "Class maps from satellite image time series.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "dlts COMMAND --help tells the flags of a command; dlts --version the version.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``dlts``; gives the exit status (2 for an unknown command)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"dlts-beam {__version__}")
+        return 0
+    by_name = {command.name: command for command in COMMANDS}
+    command = by_name.get(arguments[0])
+    if command is None:
+        close = difflib.get_close_matches(arguments[0], by_name, n=1)
+        hint = f"did you mean {close[0]}?" if close else "dlts --help lists the commands"
+        print(f"error: unknown command {arguments[0]}: {hint}", file=sys.stderr)
+        return 2
+    # Only now: each step brings its own heavy libraries.
+    module = importlib.import_module(command.module)
+    status: int = module.main(arguments[1:])
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
