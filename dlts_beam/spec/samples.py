@@ -24,6 +24,7 @@ FEATURE_COL = "col"
 FEATURE_X = "x"
 FEATURE_Y = "y"
 FEATURE_BLOCK = "block"
+FEATURE_NUMBER = "feature"  # number of the feature in the vector file, from 0: keeps a polygon together
 FEATURE_KEPT = "kept/"  # + attribute name: bytes (text)
 
 SAMPLES_JSON = "samples.json"

@@ -1,0 +1,204 @@
+"""tf.train.Example records and TFRecord files, without TensorFlow.
+
+Features of a record are always written in the order of their names, so equal samples give equal bytes,
+whichever encoder made them: tfx-bsl where it is installed, else a plain one with the same result.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from dlts_beam import storage
+from dlts_beam.errors import DltsError
+from dlts_beam.records import Column
+
+_LENGTH = 0x0A  # tag of field 1, length-delimited
+_VALUE = 0x12  # tag of field 2
+Encoder = Callable[[Mapping[str, Column]], list[bytes]]
+
+
+def make_encoder() -> Encoder:
+    """The encoder of this machine: through tfx-bsl, or the plain one where it has no wheel."""
+    return encode_with_tfx_bsl if importlib.util.find_spec("tfx_bsl") else encode_plain
+
+
+def encode_with_tfx_bsl(columns: Mapping[str, Column]) -> list[bytes]:
+    """Serialised tf.train.Examples of N records, through tfx-bsl's batch encoder."""
+    import pyarrow as pa
+
+    arrays = [_arrow_column(column, pa) for column in columns.values()]
+    batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
+    # The encoder writes protobuf maps, whose order is random by design: put it right.
+    return [sort_features(record) for record in _tfx_bsl_encoder().encode(batch)]
+
+
+@cache
+def _tfx_bsl_encoder() -> Any:
+    from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+
+    return RecordBatchToExamplesEncoder()
+
+
+def _arrow_column(column: Column, pa: Any) -> Any:
+    """An Arrow list array with one value per record."""
+    if isinstance(column, list):
+        values = pa.array(column, pa.large_binary())
+    elif column.ndim == 2:
+        ends = np.arange(len(column) + 1, dtype=np.int64) * column.shape[1]
+        buffers = [None, pa.py_buffer(ends), pa.py_buffer(np.ascontiguousarray(column))]
+        values = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(column), buffers)
+    else:
+        values = pa.array(column)
+    return pa.LargeListArray.from_arrays(pa.array(np.arange(len(column) + 1, dtype=np.int64)), values)
+
+
+def sort_features(record: bytes) -> bytes:
+    """The same tf.train.Example with its features in the order of their names (UTF-8 bytes)."""
+    size, position = _read_varint(record, 1)
+    entries: list[tuple[bytes, bytes]] = []
+    while position < len(record):
+        start = position
+        size, position = _read_varint(record, position + 1)
+        end = position + size
+        name_size, name_start = _read_varint(record, position + 1)
+        entries.append((record[name_start : name_start + name_size], record[start:end]))
+        position = end
+    entries.sort()
+    body = b"".join([entry for _, entry in entries])
+    return bytes((_LENGTH,)) + _varint(len(body)) + body
+
+
+def encode_plain(columns: Mapping[str, Column]) -> list[bytes]:
+    """Serialised tf.train.Examples of N records, made by hand: the same bytes as the other encoder."""
+    parts: list[list[bytes]] = []
+    for name in sorted(columns, key=lambda text: text.encode()):
+        column = columns[name]
+        if isinstance(column, list) or column.ndim == 2:
+            values = column if isinstance(column, list) else [row.tobytes() for row in column]
+            parts.append(_bytes_entries(name, values))
+        elif column.dtype.kind == "f":
+            parts.append([_entry(name, b"\x12\x06\n\x04" + struct.pack("<f", value)) for value in column])
+        else:
+            parts.append([_entry(name, _int_feature(int(value))) for value in column])
+    records = []
+    for entries in zip(*parts, strict=True):
+        body = b"".join(entries)
+        records.append(bytes((_LENGTH,)) + _varint(len(body)) + body)
+    return records
+
+
+def _bytes_entries(name: str, values: list[bytes]) -> list[bytes]:
+    """Map entries of a bytes feature; values of one size share everything but the value."""
+    heads: dict[int, bytes] = {}
+    entries = []
+    for value in values:
+        if len(value) not in heads:
+            whole = _entry(name, _delimited(_delimited(value)))
+            heads[len(value)] = whole[: len(whole) - len(value)]
+        entries.append(heads[len(value)] + value)
+    return entries
+
+
+def _entry(name: str, feature: bytes) -> bytes:
+    """One entry of the map of features: field 1 of Features, holding name (1) and feature (2)."""
+    return _delimited(_delimited(name.encode()) + bytes((_VALUE,)) + _varint(len(feature)) + feature)
+
+
+def _delimited(payload: bytes) -> bytes:
+    return bytes((_LENGTH,)) + _varint(len(payload)) + payload
+
+
+def _int_feature(value: int) -> bytes:
+    digits = _delimited(_varint(value & 0xFFFFFFFFFFFFFFFF))
+    return b"\x1a" + _varint(len(digits)) + digits
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """The number at ``position`` and the place after it."""
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+
+
+def parse_example(record: bytes) -> dict[str, bytes | int | float]:
+    """The features of a record with one value each: bytes, int or float by name."""
+    out: dict[str, bytes | int | float] = {}
+    _, position = _read_varint(record, 1)
+    while position < len(record):
+        _, position = _read_varint(record, position + 1)
+        size, position = _read_varint(record, position + 1)
+        name = record[position : position + size].decode()
+        size, position = _read_varint(record, position + size + 1)
+        end = position + size
+        kind = record[position]
+        _, position = _read_varint(record, position + 1)
+        if kind == 0x12:
+            out[name] = float(struct.unpack("<f", record[position + 2 : position + 6])[0])
+        elif kind == 0x1A:
+            _, position = _read_varint(record, position + 1)
+            number, _ = _read_varint(record, position)
+            out[name] = number - (1 << 64) if number >= 1 << 63 else number
+        else:
+            size, position = _read_varint(record, position + 1)
+            out[name] = record[position : position + size]
+        position = end
+    return out
+
+
+def frame(record: bytes) -> bytes:
+    """One record as it stands in a TFRecord file: length, its checksum, data, its checksum."""
+    length = struct.pack("<Q", len(record))
+    return b"".join((length, _masked_crc(length), record, _masked_crc(record)))
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = _crc32c()(data)
+    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+@cache
+def _crc32c() -> Callable[[bytes], int]:
+    import google_crc32c
+
+    return google_crc32c.value
+
+
+def read_records(path: str) -> Iterator[bytes]:
+    """The records of a gzipped TFRecord file, checksums verified.
+
+    Raises:
+        DltsError: the file is cut off or damaged.
+    """
+    with storage.open_read(path) as file, gzip.GzipFile(fileobj=file) as data:
+        try:
+            while head := data.read(12):
+                (size,) = struct.unpack("<Q", head[:8])
+                record = data.read(size)
+                if frame(record) != head + record + data.read(4):
+                    raise DltsError(f"{path} holds a damaged record: run generate-series again")
+                yield record
+        except (EOFError, gzip.BadGzipFile, struct.error) as error:
+            raise DltsError(f"{path} is cut off or damaged: run generate-series again") from error
