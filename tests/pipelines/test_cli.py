@@ -22,7 +22,7 @@ HEAVY = (
     "geopandas",
     "onnxruntime",
     "tfx_bsl",
-    "google.cloud",
+    "google.cloud.storage",
 )
 
 
