@@ -30,8 +30,8 @@ from dlts_beam.errors import DltsError
 # download Prism, and its flags would then mean something else.
 _IN_PROCESS = frozenset({"direct", "directrunner", "switchingdirectrunner", "fnapi", "fnapirunner"})
 
-# How the text of a failed worker tells of a DltsError: the last line of its traceback.
-_SENTENCE = re.compile(r"^(?:dlts_beam\.errors\.)?DltsError: (?P<sentence>.+)$", re.MULTILINE)
+# How the text of a failed worker tells of a DltsError or a kind of it: the last line of its traceback.
+_SENTENCE = re.compile(r"^(?:dlts_beam\.[\w.]+Error|DltsError): (?P<sentence>.+)$", re.MULTILINE)
 _WHILE_RUNNING = re.compile(r" \[while running '[^\n]*'\]\s*$")
 
 
