@@ -20,7 +20,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid
 from dlts_beam.spec.series import SourceFile
 
-GDAL_CACHE_MB = 128
+GDAL_CACHE_BYTES = 128 * 2**20  # rasterio takes a number here as bytes, whatever GDAL does with small ones
 RESERVED_HANDLES = 96  # files that Python, Beam and the engines keep open themselves
 MAX_HANDLES = 512
 
@@ -34,7 +34,7 @@ def default_handle_limit() -> int:
 @contextlib.contextmanager
 def gdal_env(remote: bool) -> Iterator[None]:
     """GDAL settings for reading many files: a capped block cache, no folder listings on gs://."""
-    options: dict[str, Any] = {"GDAL_CACHEMAX": GDAL_CACHE_MB, "GDAL_NUM_THREADS": "1"}
+    options: dict[str, Any] = {"GDAL_CACHEMAX": GDAL_CACHE_BYTES, "GDAL_NUM_THREADS": "1"}
     if remote:
         options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     with rasterio.Env(**options):
