@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NoReturn
 
 import apache_beam as beam
@@ -24,6 +25,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
 from dlts_beam.beam import worker
+from dlts_beam.beam.processes import watched_processes
 from dlts_beam.errors import DltsError
 
 # The names that mean Beam's in-process runner here, in lower case. Beam's own DirectRunner would first try to
@@ -104,13 +106,12 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], options: PipelineOpti
     Raises:
         DltsError: a transform or a worker raised one (with its own sentence), or the job did not finish.
     """
-    if runs_in_process(options.view_as(StandardOptions).runner):
-        worker.quiet()
     pipeline = beam.Pipeline(runner=make_runner(options), options=options)
     try:
-        build(pipeline)
-        result = pipeline.run()
-        result.wait_until_finish()
+        with _local_care(options):
+            build(pipeline)
+            result = pipeline.run()
+            result.wait_until_finish()
     except Exception as error:
         sentence = find_sentence(error)
         if sentence is None:
@@ -135,6 +136,15 @@ def find_sentence(error: BaseException) -> str | None:
             return _WHILE_RUNNING.sub("", told[-1])
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def _local_care(options: PipelineOptions) -> AbstractContextManager[None]:
+    """A context for the run: quiet, and with an eye on worker processes, where they are this machine's."""
+    if not runs_in_process(options.view_as(StandardOptions).runner):
+        return nullcontext()
+    worker.quiet()
+    mode = options.view_as(DirectOptions).direct_running_mode
+    return watched_processes() if mode == "multi_processing" else nullcontext()
 
 
 class _OptionsParser(_BeamArgumentParser):
@@ -170,6 +180,8 @@ def _local_defaults(known: argparse.Namespace, flags: Sequence[str]) -> list[str
     mode = known.direct_running_mode if "--direct_running_mode" in given else "multi_threading"
     if "--direct_running_mode" not in given:
         defaults.append(f"--direct_running_mode={mode}")
+    if "--default_sdk_harness_log_level" not in given:
+        defaults.append("--default_sdk_harness_log_level=WARNING")
     if "--direct_num_workers" not in given:
         workers = 1 if mode == "in_memory" else usable_cores()
         defaults.append(f"--direct_num_workers={workers}")

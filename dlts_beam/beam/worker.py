@@ -1,11 +1,15 @@
-"""What every worker process does first: Beam imports this module there, as a plugin, before any work."""
+"""What every worker process does first: Beam imports this module there, as a plugin, before any work.
+
+Run as a module it is a worker process of the local runner.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 
-from apache_beam.runners.worker import sdk_worker
+from apache_beam.runners.worker import sdk_worker, sdk_worker_main
 
 # Set by the launcher for workers on its own machine, whose output shares the user's terminal.
 _QUIET = "DLTS_QUIET_WORKERS"
@@ -31,3 +35,6 @@ def _leave_out(*values: object, **settings: object) -> None:
 
 if os.environ.get(_QUIET):
     quiet()
+
+if __name__ == "__main__":
+    sdk_worker_main.main(sys.argv)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
 from pathlib import Path
 
 import apache_beam as beam
@@ -92,6 +94,31 @@ def test_a_worker_s_sentence_comes_back_unchanged(mode: str, capfd: pytest.Captu
     with pytest.raises(DltsError) as caught:
         runner.run_pipeline(build, runner.parse_options([f"--direct_running_mode={mode}"]))
     assert str(caught.value) == "cannot read image_7.tif: it's cut short; copy it again"
+    assert capfd.readouterr().err == ""
+
+
+class Die(beam.DoFn):
+    """Ends its process as the kernel does when memory runs out; the other elements take their time."""
+
+    def process(self, element: int):
+        if element == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+        yield element
+
+
+def test_a_worker_process_that_dies_ends_the_run(capfd: pytest.CaptureFixture[str]):
+    def build(pipeline: beam.Pipeline) -> None:
+        spread = pipeline | "Create" >> beam.Create(range(8)) | "Spread" >> beam.Reshuffle()
+        spread | "Die" >> beam.ParDo(Die())
+
+    options = runner.parse_options(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
+    start = time.perf_counter()
+    with pytest.raises(
+        DltsError, match=r"a worker process was killed, most likely because memory ran out; run"
+    ):
+        runner.run_pipeline(build, options)
+    assert time.perf_counter() - start < 60  # the worker that was still busy has been ended, not waited for
     assert capfd.readouterr().err == ""
 
 

@@ -1,0 +1,128 @@
+"""Local worker processes whose death ends the run with a sentence, where Beam's own would wait for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+from apache_beam.portability import python_urns
+from apache_beam.portability.api import beam_fn_api_pb2
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
+    SubprocessSdkWorkerHandler,
+    WorkerHandler,
+)
+from google.protobuf import json_format, text_format
+
+from dlts_beam.beam import worker
+from dlts_beam.errors import DltsError
+
+_POLL_SECONDS = 0.2
+
+
+class Crew:
+    """The worker processes of one run: when one dies, all end and every request to them fails."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.sentence: str | None = None
+
+    def join(self, process: subprocess.Popen[bytes]) -> None:
+        """Take a process in; one that comes after a death ends at once."""
+        with self._lock:
+            self._processes.append(process)
+            if self.sentence is not None:
+                process.kill()
+
+    def tell_death(self, status: int) -> None:
+        """Remember why the first process died, and end the others: nobody waits for their work now."""
+        with self._lock:
+            if self.sentence is None:
+                self.sentence = _sentence(status)
+            for process in self._processes:
+                process.kill()
+
+
+@contextmanager
+def watched_processes() -> Iterator[None]:
+    """A context in which Beam's local worker processes are watched.
+
+    Raises:
+        DltsError: at its end, when a worker process died.
+    """
+    crew = Crew()
+
+    class Watched(_WatchedWorkerHandler):
+        _crew = crew
+
+    def tell_of_thread(failed: threading.ExceptHookArgs) -> None:
+        # Beam's readers of a dead worker's streams end so; the crew tells of the death itself.
+        if not issubclass(failed.exc_type, grpc.RpcError):
+            tell_before(failed)
+
+    tell_before, threading.excepthook = threading.excepthook, tell_of_thread
+    before = WorkerHandler._registered_environments[python_urns.SUBPROCESS_SDK]
+    WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(Watched)
+    try:
+        yield
+    except Exception as error:
+        # Whatever Beam makes of the broken connection, this is why it broke.
+        if crew.sentence is None:
+            raise
+        raise DltsError(crew.sentence) from error
+    finally:
+        WorkerHandler._registered_environments[python_urns.SUBPROCESS_SDK] = before
+        threading.excepthook = tell_before
+
+
+class _WatchedWorkerHandler(SubprocessSdkWorkerHandler):
+    """Starts a worker process as Beam's handler does, and answers for it once it is dead."""
+
+    _crew: Crew
+
+    def start_worker(self) -> None:
+        self._closing = threading.Event()
+        self.worker = subprocess.Popen([sys.executable, "-m", worker.__name__], env=self._environment())
+        self._crew.join(self.worker)
+        self.worker_thread = threading.Thread(name="watch_worker", target=self._watch, daemon=True)
+        self.worker_thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        super().close()
+
+    def _environment(self) -> dict[str, str]:
+        provision = self.provision_info.provision_info
+        return {
+            **os.environ,
+            "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(
+                self.control_api_service_descriptor()
+            ),
+            "PIPELINE_OPTIONS": json_format.MessageToJson(provision.pipeline_options),
+            "WORKER_ID": self.worker_id,
+        }
+
+    def _watch(self) -> None:
+        status = self.worker.wait()
+        if status == 0:
+            return
+        self._crew.tell_death(status)
+        # Requests may still be pushed to the dead worker, so go on failing them until Beam gives up.
+        while not self._closing.wait(_POLL_SECONDS):
+            for name, future in list(self.control_conn._futures_by_id.items()):
+                if not future.is_done():
+                    future.set(beam_fn_api_pb2.InstructionResponse(instruction_id=name, error="worker died"))
+
+
+def _sentence(status: int) -> str:
+    advice = "run the command again with fewer workers (--direct_num_workers) or less --memory"
+    if status == -signal.SIGKILL:
+        return f"a worker process was killed, most likely because memory ran out; {advice}"
+    how = f"by signal {-status}" if status < 0 else f"with exit status {status}"
+    return f"a worker process ended {how} in mid-run; {advice}"
