@@ -36,6 +36,8 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        # Laying all buffers out before the first run takes a fifth more memory and is no faster here.
+        options.enable_mem_pattern = False
         options.log_severity_level = 3
         # A worker that waits for its next window must not burn a core that reads it.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

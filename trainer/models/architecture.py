@@ -55,8 +55,8 @@ class Architecture:
             return replace(shape, patch=1)
         if shape.patch < self.min_patch:
             raise DltsError(
-                f"{self.name} needs a patch of at least {self.min_patch}, the samples have {shape.patch}: take "
-                f"the pixel model lstm (--model lstm), or extract samples with --patch {self.min_patch}"
+                f"{self.name} needs a patch of at least {self.min_patch}, the samples have {shape.patch}: "
+                f"take the pixel model lstm (--model lstm), or extract samples with --patch {self.min_patch}"
             )
         return shape
 

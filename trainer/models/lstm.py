@@ -45,4 +45,5 @@ LSTM = Architecture(
     build=build_lstm,
     defaults={"units": 256},
     fold=_fold,
+    batch=512,
 )

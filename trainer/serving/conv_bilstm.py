@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -105,8 +106,11 @@ def _affine(norm: keras.layers.BatchNormalization) -> tuple[Weights, Weights]:
 
 def _filters(
     graph: Graph, model: keras.Model, strip: str, normalisation: Normalisation, spec: ServingSpec
-) -> list[list[str]]:
-    """The convolution branch: for each date and column of positions a value (N, (P - 2) * F), rows first."""
+) -> Iterator[list[str]]:
+    """The convolution branch: per date, for each column of positions, a value (N, (P - 2) * F), rows first.
+
+    Made date by date, so that the runtime, which keeps the order of the nodes, holds few of them at once.
+    """
     conv1, conv1_bias = (np.asarray(weight, np.float64) for weight in model.get_layer("conv1").get_weights())
     conv2, conv2_bias = (np.asarray(weight, np.float64) for weight in model.get_layer("conv2").get_weights())
     gain, offset = _affine(model.get_layer("conv_norm"))
@@ -118,15 +122,13 @@ def _filters(
     biases = graph.weights(np.tile(bias, positions))
     kernels = [graph.weights(each.kernel.reshape(-1, positions * bias.size)) for each in maps]
 
-    values = []
     for date in _dates_side_by_side(graph, strip, depth, spec):
         pixels = [graph.slice(date, 0, column, column + spec.batch) for column in range(spec.patch)]
         columns = []
         for each, weights in zip(maps, kernels, strict=True):
             seen = graph.add("Concat", *pixels[each.first : each.last + 1], axis=1)
             columns.append(graph.add("Relu", graph.add("Gemm", seen, weights, biases)))
-        values.append(columns)
-    return values
+        yield columns
 
 
 def _dates_side_by_side(graph: Graph, strip: str, depth: int, spec: ServingSpec) -> list[str]:

@@ -76,13 +76,14 @@ class Graph:
         from onnx import TensorProto, helper
 
         single = TensorProto.FLOAT
+        used = {name for node in self._nodes for name in node.input}
         nodes = [*self._nodes, helper.make_node("Identity", [output], [OUTPUT])]
         graph = helper.make_graph(
             nodes,
             title,
             [helper.make_tensor_value_info(INPUT, single, list(spec.strip_shape))],
             [helper.make_tensor_value_info(OUTPUT, single, [spec.batch, spec.classes])],
-            initializer=self._constants,
+            initializer=[constant for constant in self._constants if constant.name in used],
         )
         model = helper.make_model(
             graph,
