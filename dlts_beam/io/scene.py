@@ -1,0 +1,92 @@
+"""A synthetic scene as files: what a user would bring to the four steps, and the truth to compare with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import geopandas
+import numpy as np
+import rasterio
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+
+from dlts_beam import storage
+from dlts_beam.synthetic import Points, Scene
+
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class SceneFiles:
+    """Where a scene lies: folder of images, labelled points, truth map and class table."""
+
+    images: str
+    points: str
+    truth: str
+    classes: str
+
+
+def write_scene(scene: Scene, points: Points, folder: str) -> SceneFiles:
+    """Write ``images/DEMO_YYYYMMDD.tif``, ``points.gpkg``, ``truth.tif`` and ``classes.csv``.
+
+    Images are tiled and compressed, with all bands in one file per date. The points have columns
+    ``class`` (the value) and ``name``.
+
+    Raises:
+        DltsError: a file cannot be written.
+    """
+    files = SceneFiles(
+        storage.join(folder, "images"),
+        storage.join(folder, "points.gpkg"),
+        storage.join(folder, "truth.tif"),
+        storage.join(folder, "classes.csv"),
+    )
+    for date, image in zip(scene.dates, scene.cube, strict=True):
+        path = storage.join(files.images, f"DEMO_{date:%Y%m%d}.tif")
+        _write_raster(path, np.moveaxis(image, -1, 0), scene, scene.nodata, scene.bands, scene.scale)
+    _write_raster(files.truth, scene.truth[None], scene, scene.classes.nodata, ("class",), None)
+    _write_points(files.points, points, scene)
+    storage.write_text(files.classes, scene.classes.to_csv())
+    return files
+
+
+def _write_raster(
+    path: str, layers: np.ndarray, scene: Scene, nodata: int, names: tuple[str, ...], scale: float | None
+) -> None:
+    count, height, width = layers.shape
+    with (
+        storage.staged(path) as aside,
+        rasterio.open(
+            aside,
+            "w",
+            driver="GTiff",
+            height=height,
+            width=width,
+            count=count,
+            dtype=layers.dtype,
+            crs=CRS.from_user_input(scene.grid.crs),
+            transform=Affine(*scene.grid.transform),
+            nodata=nodata,
+            tiled=True,
+            blockxsize=BLOCK,
+            blockysize=BLOCK,
+            compress="deflate",
+            predictor=2,
+            interleave="pixel",
+        ) as image,
+    ):
+        image.write(layers)
+        image.descriptions = names
+        if scale is not None:
+            image.scales = (scale,) * count
+
+
+def _write_points(path: str, points: Points, scene: Scene) -> None:
+    names = dict(zip(scene.classes.values, scene.classes.names, strict=True))
+    table = geopandas.GeoDataFrame(
+        {"class": points.value.astype(np.int32), "name": [names[int(value)] for value in points.value]},
+        geometry=geopandas.points_from_xy(points.x, points.y),
+        crs=scene.grid.crs,
+    )
+    with storage.staged(path) as aside:
+        table.to_file(aside, layer="points", driver="GPKG")
