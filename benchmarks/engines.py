@@ -13,6 +13,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--patch", type=int, default=3)
     parser.add_argument("--batches", nargs="+", type=int, default=[128, 256, 512])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--predict-batch", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-predict", action="store_true", help="leave out the comparison with Keras")
     options = parser.parse_args(argv)
@@ -70,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         patches = generator.standard_normal((4096, STEPS, shape.patch, shape.patch, BANDS), np.float32)
         works: dict[str, Callable[[], object]] = {"gemm": lambda: gemm.run(None, {"a": square})}
         if not options.no_predict:
-            works["predict"] = lambda: model.predict(patches, batch_size=4096, verbose=0)  # noqa: B023
+            works["predict"] = partial(model.predict, patches, options.predict_batch, verbose=0)
         flops = {}
         for batch in options.batches:
             served = serving_model(model, architecture, shape, batch)
@@ -90,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for batch in options.batches:
             rate, speed = batch / best[str(batch)], flops[batch] / best[str(batch)] / 1e9
             print(
-                f"{name:12s} {batch:7d} {flops[batch] / batch / 1e6:9.2f} {rate:10.0f} {speed:8.1f} {peak:10.1f} "
-                f"{speed / peak:9.2f} {predict:13.0f} {rate / predict:6.2f}",
+                f"{name:12s} {batch:7d} {flops[batch] / batch / 1e6:9.2f} {rate:10.0f} {speed:8.1f} {peak:10.1f}"
+                f" {speed / peak:9.2f} {predict:13.0f} {rate / predict:6.2f}",
                 flush=True,
             )
 
