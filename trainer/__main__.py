@@ -1,0 +1,33 @@
+"""``python -m trainer``: train or evaluate a model (step 3)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from dlts_beam.errors import DltsError
+from trainer.cli import build_parser
+
+__all__ = ["build_parser", "main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run step 3; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    # TensorFlow tells of every library it could have used; warnings and errors stay.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        from trainer.run import evaluate_only, train
+
+        return evaluate_only(args) if args.only_evaluate else train(args)
+    except DltsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: stopped from the keyboard", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""The model folder: what the trainer leaves for step 4 and for people, local or gs://."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dlts_beam import storage
+from dlts_beam.errors import DltsError
+from dlts_beam.spec import ModelSpec
+from dlts_beam.spec.model import MODEL_JSON, SAVED_MODELS
+from dlts_beam.spec.samples import CLASSES_CSV
+
+if TYPE_CHECKING:
+    import keras
+
+SERVING = "serving"
+LOG = "log"
+METRICS_JSON = "metrics.json"
+HISTORY_CSV = "history.csv"
+REPORT_HTML = "report.html"
+CONFUSION_PNG = "confusion_matrix.png"
+
+
+class ModelFolder:
+    """Names and writes the files of one model folder; touches no file when made."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def join(self, *parts: str) -> str:
+        """Path of a file in the folder."""
+        return storage.join(self.path, *parts)
+
+    def model_path(self, name: str) -> str:
+        """Path of the saved Keras model ``last``, ``acc`` or ``loss``."""
+        return self.join(f"{name}_model.keras")
+
+    def serving_path(self, name: str) -> str:
+        """Folder of the serving model of that name."""
+        return self.join(SERVING, name)
+
+    def save_model(self, model: keras.Model, name: str) -> None:
+        """Write ``<name>_model.keras``, whole or not at all."""
+        with storage.staged(self.model_path(name)) as aside:
+            try:
+                model.save(aside)
+            except OSError as error:
+                raise storage.explain_os_error(error, self.model_path(name), "write") from error
+
+    def load_model(self, name: str) -> keras.Model:
+        """Load a saved model; safe mode is on, so a stranger's file cannot run code.
+
+        Raises:
+            DltsError: the file is missing, damaged, of another version, or needs code that is not ours.
+        """
+        import keras
+
+        import trainer.layers  # noqa: F401  (registers our layers)
+
+        path = self.model_path(name)
+        if not storage.exists(path):
+            raise DltsError(
+                f"{self.path} has no {name}_model.keras: it is not a model folder, or not complete"
+            )
+        with storage.local_copy(path) as local:
+            try:
+                return keras.saving.load_model(local, safe_mode=True, compile=False)
+            except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+                reason = str(error).strip().partition("\n")[0]
+                raise DltsError(
+                    f"{path} cannot be loaded with Keras {keras.__version__}: {reason}; "
+                    "train it again with this version"
+                ) from error
+
+    def read_spec(self) -> ModelSpec:
+        """``model.json``.
+
+        Raises:
+            DltsError: the folder has none, or it is not valid.
+        """
+        path = self.join(MODEL_JSON)
+        if not storage.exists(path):
+            raise DltsError(
+                f"{self.path} is not a model folder (there is no {MODEL_JSON} in it): "
+                "give the folder that train-model wrote with -o"
+            )
+        return ModelSpec.from_json(storage.read_text(path), path)
+
+    def write_spec(self, spec: ModelSpec) -> None:
+        """Write ``model.json`` and ``classes.csv``: the last files, so that they stand for a whole folder."""
+        storage.write_text(self.join(CLASSES_CSV), spec.classes.to_csv())
+        storage.write_text(self.join(MODEL_JSON), spec.to_json())
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a JSON file; NaN is written as null."""
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+        storage.write_text(self.join(name), text + "\n")
+
+    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write ``history.csv``: one line per epoch."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]) if rows else ["epoch"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        storage.write_text(self.join(HISTORY_CSV), text.getvalue())
+
+    def discard(self) -> None:
+        """Remove what an earlier training left: its models must not pass for this one's."""
+        storage.remove(self.join(MODEL_JSON))
+        for name in SAVED_MODELS:
+            storage.remove(self.model_path(name))
+            storage.remove_tree(self.serving_path(name))
+        storage.remove_tree(self.join(LOG))
+
+    @contextmanager
+    def log_folder(self) -> Iterator[str]:
+        """A local folder for TensorBoard's logs; on gs:// its files are uploaded when the context ends."""
+        if not storage.is_remote(self.path):
+            storage.make_dirs(self.join(LOG))
+            yield self.join(LOG)
+            return
+        with tempfile.TemporaryDirectory(prefix="dlts-log-") as scratch:
+            try:
+                yield scratch
+            finally:
+                for above, _, files in os.walk(scratch):
+                    for file in files:
+                        local = os.path.join(above, file)
+                        storage.upload(local, self.join(LOG, *os.path.relpath(local, scratch).split(os.sep)))

@@ -1,0 +1,152 @@
+"""From flags to specs: preparation, groups, sizes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlts_beam import storage
+from dlts_beam.errors import DltsError
+from dlts_beam.spec import IndexSpec, PreparationSpec, SamplesSpec, Timeline, sample_id
+from dlts_beam.tensors.preparation import band_positions
+from dlts_beam.tensors.timeline import timeline_days
+from trainer.dataset import Samples
+
+
+def parse_preparation(
+    spec: SamplesSpec,
+    bands: Sequence[str] | None,
+    indices: Sequence[str],
+    timeline: Timeline | None,
+    min_valid: int,
+) -> PreparationSpec:
+    """The preparation as asked for; its fill values are NaN until the training split is known.
+
+    Raises:
+        DltsError: a band is unknown, given twice, or an index cannot be read.
+    """
+    have = [band.name for band in spec.bands]
+    chosen = list(bands) if bands else have
+    band_positions(have, chosen)
+    parsed = tuple(_parse_index(text, chosen) for text in indices)
+    names = [*chosen, *(index.name for index in parsed)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DltsError(f"{', '.join(twice)} is named twice among bands and indices: every name must differ")
+    if timeline is not None and timeline.by is not None and timeline.by not in names:
+        raise DltsError(
+            f"--composite max:{timeline.by}: there is no such band or index among {', '.join(names)}"
+        )
+    if min_valid < 1:
+        raise DltsError(f"--min-valid must be 1 or more; got {min_valid}")
+    fill = (float("nan"),) * len(names)
+    return PreparationSpec(tuple(chosen), fill, parsed, timeline, min_valid)
+
+
+def parse_timeline(text: str | None, composite: str, spec: SamplesSpec) -> Timeline | None:
+    """The timeline of ``--timeline`` and ``--composite``; None where none is asked for.
+
+    Raises:
+        DltsError: the text cannot be read.
+    """
+    method, _, by = composite.partition(":")
+    if text is None:
+        if composite != "interpolate":
+            raise DltsError(
+                f"--composite {composite} needs --timeline START/END/STEP: it fills the steps of one"
+            )
+        return None
+    wrong = DltsError(
+        f"--timeline must look like 0/352/16 (days after the first time step), 09-01/08-28/16 (month-day) "
+        f"or be a number of steps; got {text!r}"
+    )
+    try:
+        if "/" not in text:
+            count = int(text)
+            span = spec.steps[-1].day - spec.steps[0].day
+            if count < 2:
+                raise wrong
+            return Timeline(0.0, span / (count - 1), count, True, method, by or None)
+        first, last, step_text = text.split("/")
+        step = float(step_text)
+        relative = "-" not in first
+        start, end = (float(first), float(last)) if relative else (_day_of_year(first), _day_of_year(last))
+        if not relative and end <= start:
+            end += 365
+        if step <= 0 or end < start:
+            raise wrong
+        return Timeline(start, step, int((end - start) / step + 1e-9) + 1, relative, method, by or None)
+    except ValueError as error:
+        if "timeline" in str(error):  # what Timeline itself has to say
+            raise DltsError(f"--timeline {text} --composite {composite}: {error}") from error
+        raise wrong from error
+
+
+def prepared_days(samples: Samples, preparation: PreparationSpec) -> tuple[float, ...]:
+    """Days from the first time step of the model's input to each one; the median sample's."""
+    days = samples.days.T
+    if preparation.timeline is not None:
+        days = timeline_days(preparation.timeline, days)
+    relative = np.median(days - days[0], axis=1)
+    return tuple(float(day) for day in np.maximum.accumulate(relative))
+
+
+def sample_groups(samples: Samples, by: str, flag: str = "--split-by") -> NDArray[np.str_]:
+    """The group of each sample, as text.
+
+    ``sample`` means the pixel: two seasons of one pixel are no independent samples.
+
+    Raises:
+        DltsError: there is no such attribute in the samples.
+    """
+    if by == "sample":
+        pairs = zip(samples.x.tolist(), samples.y.tolist(), strict=True)
+        return np.array([sample_id(x, y) for x, y in pairs], np.str_)
+    if by == "block":
+        return samples.blocks
+    if by == "polygon":
+        pairs = zip(samples.folders.tolist(), samples.features.tolist(), strict=True)
+        return np.array([f"{folder}:{feature}" for folder, feature in pairs], np.str_)
+    if by in samples.kept:
+        return samples.kept[by]
+    known = ", ".join(["sample", "block", "polygon", *samples.kept])
+    raise DltsError(
+        f"{flag} {by}: the samples carry no attribute of that name (there are: {known}); "
+        f"extract them again with --keep {by}"
+    )
+
+
+def read_config(path: str | None) -> dict[str, Any]:
+    """Sizes of the architecture from a JSON file.
+
+    Raises:
+        DltsError: the file is not a JSON object.
+    """
+    if path is None:
+        return {}
+    try:
+        config = json.loads(storage.read_text(path))
+    except ValueError as error:
+        raise DltsError(f"{path} (--model-config) is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise DltsError(f'{path} (--model-config) must hold an object such as {{"units": 64}}')
+    return config
+
+
+def _parse_index(text: str, bands: Sequence[str]) -> IndexSpec:
+    name, equals, pair = text.partition("=")
+    first, comma, second = pair.partition(",")
+    if not (name and equals and comma and first and second):
+        raise DltsError(f"--index must look like NDVI=NIR,RED; got {text!r}")
+    band_positions(bands, (first, second))
+    return IndexSpec(name, first, second)
+
+
+def _day_of_year(text: str) -> float:
+    """0 for 1 January, in a year without 29 February."""
+    return float((dt.date.fromisoformat(f"2001-{text}") - dt.date(2001, 1, 1)).days)

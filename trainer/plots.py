@@ -1,0 +1,72 @@
+"""Pictures of a training: PNG bytes made by matplotlib, without a display."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+matplotlib.use("Agg")
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def confusion_png(matrix: NDArray[np.int64], names: Sequence[str], title: str) -> bytes:
+    """A confusion matrix: colours are shares of the reference class (row), numbers are samples."""
+    count = len(names)
+    side = min(2.2 + 0.62 * count, 16)
+    figure = Figure(figsize=(side + 1.2, side), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    totals = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    shares = matrix / totals
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("reference")
+    axes.set_title(title, fontsize=10)
+    if count <= 25:
+        for row, column in np.ndindex(matrix.shape):
+            colour = "white" if shares[row, column] > 0.55 else "black" if matrix[row, column] else "#b0b0b0"
+            axes.text(
+                column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=9
+            )
+    figure.colorbar(image, label="share of the reference class", shrink=0.8)
+    return _png(figure)
+
+
+def history_png(history: Sequence[Mapping[str, float]], best: Mapping[str, int]) -> bytes:
+    """Loss and accuracy by epoch, training and validation, with the chosen epochs marked."""
+    figure = Figure(figsize=(9, 3.2), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _curves(left, history, "loss", best.get("loss"))
+    _curves(right, history, "accuracy", best.get("acc"))
+    return _png(figure)
+
+
+def _curves(axes: Axes, history: Sequence[Mapping[str, float]], name: str, chosen: int | None) -> None:
+    epochs = [row["epoch"] for row in history]
+    marker = "o" if len(history) == 1 else None
+    axes.plot(epochs, [row[name] for row in history], color="#0072b2", label="training", marker=marker)
+    if history and f"val_{name}" in history[0]:
+        values = [row[f"val_{name}"] for row in history]
+        axes.plot(epochs, values, color="#d55e00", label="validation", marker=marker)
+    if chosen is not None:
+        axes.axvline(chosen, color="#7f7f7f", linewidth=1, linestyle=":", label=f"best: epoch {chosen}")
+    axes.set_xlabel("epoch")
+    axes.set_title(name, fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    # Without the version string the same figure is the same bytes on every installation of a version.
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()

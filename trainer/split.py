@@ -1,0 +1,217 @@
+"""Which samples train, validate and test: a pure function of ids, classes, groups, seed and fractions.
+
+Nothing here depends on the order of the samples or on chance: places are decided by SHA-256 digests of the
+seed and the group's name, so the same samples get the same split on every machine and for every shard layout.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlts_beam.errors import DltsError
+
+SPLITS = ("train", "validation", "test")
+SPLITS_CSV = "splits.csv"
+_ALIASES = {
+    "train": "train", "training": "train", "validation": "validation", "val": "validation",
+    "valid": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
+
+Texts = NDArray[np.str_]
+
+
+def assign_splits(
+    class_ids: NDArray[np.int64], groups: Texts, seed: int, validation: float, test: float
+) -> Texts:
+    """Assign every sample to train, validation or test; a group stays whole.
+
+    Stratified: where every sample is a group of its own, each class has round(n x fraction) samples in each
+    part, and at least one where it has enough of them. Larger groups are placed one by one, in an order given
+    by their digests, where their classes are missed most; class ratios then differ from the fractions by
+    about one group.
+
+    Args:
+        class_ids: int64 (n,).
+        groups: text (n,): samples of one group never stand on two sides.
+        seed: decides the digests.
+        validation, test: fractions; 0 leaves that part empty.
+
+    Returns:
+        Text (n,): one of ``SPLITS`` for each sample.
+
+    Raises:
+        DltsError: fractions that leave nothing for training.
+    """
+    check_fractions(validation, test)
+    fractions = np.array([1 - validation - test, validation, test])
+    names, group_of = np.unique(groups, return_inverse=True)
+    digests = np.array([_digest(seed, str(name)) for name in names], np.uint64)
+    if len(names) == len(groups):
+        return _place_samples(class_ids, digests[group_of], fractions)
+    return _place_groups(class_ids, group_of, digests, fractions)
+
+
+def check_fractions(validation: float, test: float) -> None:
+    """Raises `DltsError` unless both lie in 0..1 and leave something for training."""
+    for flag, value in (("-v/--validation-split", validation), ("-t/--test-split", test)):
+        if not 0 <= value < 1:
+            raise DltsError(f"{flag} must be a fraction from 0 up to, not including, 1; got {value:g}")
+    if validation + test >= 1:
+        raise DltsError(
+            f"-v {validation:g} and -t {test:g} leave nothing for training: their sum must be below 1"
+        )
+
+
+def splits_from_column(values: Texts, column: str) -> Texts:
+    """The split that the data already have, from the texts of a kept attribute.
+
+    Raises:
+        DltsError: a value is none of train, validation (or val) and test.
+    """
+    lower = np.char.lower(np.char.strip(values))
+    unknown = sorted(
+        {str(value) for value, text in zip(values, lower, strict=True) if str(text) not in _ALIASES}
+    )
+    if unknown:
+        raise DltsError(
+            f"attribute {column!r} (--split-column) must say train, validation or test for every sample; "
+            f"it also says {', '.join(map(repr, unknown[:5]))}"
+        )
+    return np.array([_ALIASES[str(text)] for text in lower], np.str_)
+
+
+def check_splits(splits: Texts, class_ids: NDArray[np.int64], class_names: Sequence[str]) -> None:
+    """Every part that is not empty must hold every class, or what is measured on it means nothing.
+
+    Raises:
+        DltsError: the training part is empty, or a class is missing from a part.
+    """
+    if not (splits == "train").any():
+        raise DltsError("no sample is left for training: lower -v and -t, or check --split-column")
+    for part in SPLITS:
+        inside = splits == part
+        if not inside.any():
+            continue
+        counts = np.bincount(class_ids[inside], minlength=len(class_names))
+        missing = [name for name, count in zip(class_names, counts, strict=True) if not count]
+        if missing:
+            totals = np.bincount(class_ids, minlength=len(class_names))
+            told = ", ".join(f"{name} ({totals[class_names.index(name)]} samples in all)" for name in missing)
+            raise DltsError(
+                f"the {part} split has no sample of {told}: a class needs samples, and groups, for every "
+                "split; add samples, leave the class out, set -v 0 or -t 0, or choose smaller groups "
+                "(--split-by sample)"
+            )
+
+
+def table(splits: Texts, class_ids: NDArray[np.int64], class_names: Sequence[str]) -> str:
+    """Samples per class and part, as a table for people."""
+    width = max(5, *(len(name) for name in class_names))
+    lines = [f"{'class':<{width}} {'train':>8} {'validation':>11} {'test':>8}"]
+    for class_id, name in enumerate(class_names):
+        counts = [int(((class_ids == class_id) & (splits == part)).sum()) for part in SPLITS]
+        lines.append(f"{name:<{width}} {counts[0]:>8} {counts[1]:>11} {counts[2]:>8}")
+    counts = [int((splits == part).sum()) for part in SPLITS]
+    lines.append(f"{'all':<{width}} {counts[0]:>8} {counts[1]:>11} {counts[2]:>8}")
+    return "\n".join(lines)
+
+
+def to_csv(ids: Texts, splits: Texts, classes: Sequence[str]) -> str:
+    """``splits.csv``: id, split, class name of every sample."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", "split", "class"))
+    writer.writerows(zip(ids.tolist(), splits.tolist(), classes, strict=True))
+    return text.getvalue()
+
+
+def from_csv(text: str, where: str) -> dict[str, str]:
+    """Split by id, from ``splits.csv``.
+
+    Raises:
+        DltsError: the file is not one of ours.
+    """
+    rows = list(csv.reader(io.StringIO(text)))
+    if not rows or rows[0] != ["id", "split", "class"] or any(len(row) != 3 for row in rows):
+        raise DltsError(f"{where} is not a table of splits with the columns id, split, class")
+    wrong = next((row for row in rows[1:] if row[1] not in SPLITS), None)
+    if wrong is not None:
+        raise DltsError(f"{where}: sample {wrong[0]} has the split {wrong[1]!r}; it must be one of {SPLITS}")
+    return {row[0]: row[1] for row in rows[1:]}
+
+
+def _digest(seed: int, name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big")
+
+
+def _place_samples(
+    class_ids: NDArray[np.int64], digests: NDArray[np.uint64], fractions: NDArray[np.float64]
+) -> Texts:
+    """Per class in the order of digests: the first ones test, the next ones validate, the rest train."""
+    out = np.full(len(class_ids), "train", "<U10")
+    parts = np.count_nonzero(fractions)
+    for class_id in np.unique(class_ids):
+        members = np.flatnonzero(class_ids == class_id)
+        members = members[np.argsort(digests[members], kind="stable")]
+        least = 1 if len(members) >= parts else 0
+        wanted = [max(least, round(len(members) * share)) if share else 0 for share in fractions[1:]]
+        while sum(wanted) and len(members) - sum(wanted) < 1:
+            wanted[int(np.argmax(wanted))] -= 1
+        out[members[: wanted[1]]] = "test"
+        out[members[wanted[1] : sum(wanted)]] = "validation"
+    return out
+
+
+def _place_groups(
+    class_ids: NDArray[np.int64],
+    group_of: NDArray[np.int64],
+    digests: NDArray[np.uint64],
+    fractions: NDArray[np.float64],
+) -> Texts:
+    """One group after another goes where its classes are missed most."""
+    classes = int(class_ids.max()) + 1
+    counts = np.zeros((len(digests), classes))
+    np.add.at(counts, (group_of, class_ids), 1)
+    totals = counts.sum(axis=0)
+    weights = 1 / np.maximum(totals, 1)
+    wanted = fractions[:, None] * totals
+    open_parts = np.flatnonzero(fractions > 0)
+    have = np.zeros_like(wanted)
+    place = np.full(len(digests), -1)
+    order = np.argsort(digests, kind="stable").tolist()
+
+    def put(group: int, part: int) -> None:
+        place[group] = part
+        have[part] += counts[group]
+
+    # First a group of every class for every part, the classes with the fewest groups before the others.
+    for class_id in np.argsort((counts > 0).sum(axis=0), kind="stable"):
+        if not totals[class_id]:
+            continue
+        for part in open_parts:
+            free = (
+                [g for g in order if place[g] < 0 and counts[g, class_id]] if not have[part, class_id] else []
+            )
+            if free:
+                put(min(free, key=lambda g: _cost(counts[g], have[part], wanted[part], weights)), int(part))
+    for group in order:
+        if place[group] < 0:
+            costs = [_cost(counts[group], have[part], wanted[part], weights) for part in open_parts]
+            put(group, int(open_parts[int(np.argmin(costs))]))
+    return np.array(SPLITS)[place[group_of]].astype("<U10")
+
+
+def _cost(
+    group: NDArray[np.float64],
+    have: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+    weights: NDArray[np.float64],
+) -> float:
+    """By how much the squared distance to the wanted class counts grows if the group joins a part."""
+    return float((weights * (2 * (have - wanted) + group) * group).sum())
