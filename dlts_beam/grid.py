@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+
+# In pixels. Metres hold about 1e-9 of a 10 m pixel, degrees about 1e-10.
+EDGE_TOLERANCE = 1e-7
 
 
 class Window(NamedTuple):
@@ -64,7 +68,7 @@ class Grid:
         if self.height < 1 or self.width < 1:
             raise ValueError(f"height and width must be at least 1; got {self.height} x {self.width}")
         a, b, _, d, e, _ = self.transform
-        if a * e - b * d == 0:
+        if a * e - b * d == 0 or not np.isfinite(self.transform).all():
             raise ValueError(f"transform must be invertible; got {self.transform}")
 
     @property
@@ -83,10 +87,25 @@ class Grid:
         A point on a pixel's upper or left edge belongs to that pixel. Rows and columns outside
         the grid are returned as they are, negative ones too.
         """
+        rows, cols = self.rowcols(np.array([x], np.float64), np.array([y], np.float64))
+        return int(rows[0]), int(cols[0])
+
+    def rowcols(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``rowcol`` of many places: int64 rows and cols, of the shape of the float64 ``x`` and ``y``.
+
+        Raises:
+            ValueError: a coordinate is NaN or infinite.
+        """
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            raise ValueError("map coordinates must be finite")
         a, b, c, d, e, f = self.transform
-        det = a * e - b * d
         dx, dy = x - c, y - f
-        return math.floor((a * dy - d * dx) / det), math.floor((e * dx - b * dy) / det)
+        if b == d == 0:
+            cols, rows = dx / a, dy / e
+        else:
+            det = a * e - b * d
+            rows, cols = (a * dy - d * dx) / det, (e * dx - b * dy) / det
+        return _floor(rows), _floor(cols)
 
     def contains(self, row: int, col: int) -> bool:
         """True where (row, col) is a pixel of the grid."""
@@ -97,6 +116,14 @@ class Grid:
         corners = [self.xy(row, col) for row in (0, self.height) for col in (0, self.width)]
         xs, ys = zip(*corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
+
+
+def _floor(places: np.ndarray) -> np.ndarray:
+    """Floor to int64; what misses an edge by the rounding error of its coordinates lies on it."""
+    places = np.clip(places, -(2.0**62), 2.0**62)  # absurd coordinates stay outside, they do not wrap round
+    nearest = np.rint(places)
+    on_edge = np.abs(places - nearest) < EDGE_TOLERANCE
+    return np.where(on_edge, nearest, np.floor(places)).astype(np.int64)
 
 
 class Tile(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import operator
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,8 @@ class ClassTable:
                 rows.append(ClassRow(len(rows), value, name, colour.lower()))
             except ValueError as error:
                 raise DltsError(f"{where}, line {line}: {error}") from error
+        if not rows:
+            raise DltsError(f"{where} names no class: give one row for each")
         try:
             return cls(tuple(rows))
         except ValueError as error:
@@ -112,10 +115,20 @@ class ClassTable:
 
     @classmethod
     def from_labels(cls, labels: Iterable[int] | Iterable[str]) -> ClassTable:
-        """Make a table of the distinct labels: integers by value, texts by code point (values 0..n-1)."""
+        """Make a table of the distinct labels: integers by value, texts by code point (values 0..n-1).
+
+        Integers may be numpy's.
+
+        Raises:
+            DltsError: an integer label lies outside 0..65534.
+        """
         distinct: Sequence[int | str] = sorted(set(labels))
         rows: list[ClassRow] = []
         for index, label in enumerate(distinct):
-            value = label if isinstance(label, int) else index
-            rows.append(ClassRow(index, value, str(label), PALETTE[index % len(PALETTE)]))
+            value = index if isinstance(label, str) else operator.index(label)
+            name = str(label) if isinstance(label, str) else str(value)
+            try:
+                rows.append(ClassRow(index, value, name, PALETTE[index % len(PALETTE)]))
+            except ValueError as error:
+                raise DltsError(f"labels cannot be class values: {error}") from error
         return cls(tuple(rows))

@@ -36,7 +36,7 @@ class JsonSpec:
         """
         place = f" {where}" if where else ""
         try:
-            raw = json.loads(text)
+            raw = json.loads(text, parse_constant=_refuse_constant)
         except ValueError as error:
             raise DltsError(f"the {cls.KIND}{place} is not valid JSON: {error}") from error
         version = raw.get("version") if isinstance(raw, dict) else None
@@ -50,9 +50,17 @@ class JsonSpec:
         except msgspec.ValidationError as error:
             raise DltsError(f"the {cls.KIND}{place} is not valid: {error}") from error
 
+    def canonical(self) -> Self:
+        """The spec as it comes back from its own JSON: 1 is 1.0 where the field is a float."""
+        return msgspec.convert(msgspec.to_builtins(self), type=type(self))
+
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON, as 64 hex digits."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """SHA-256 of the canonical JSON, as 64 hex digits: the same before and after a round trip."""
+        return hashlib.sha256(self.canonical().to_json().encode()).hexdigest()
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def digest_of(value: Any) -> str:

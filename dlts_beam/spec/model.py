@@ -80,6 +80,15 @@ class PreparationSpec:
     def __post_init__(self) -> None:
         if len(self.fill) != len(self.bands) + len(self.indices):
             raise ValueError(f"fill must have one value for each of {self.names}; got {len(self.fill)}")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"names of bands and indices must differ; got {self.names}")
+        for index in self.indices:
+            for band in (index.first, index.second):
+                if band not in self.bands:
+                    raise ValueError(f"index {index.name!r} needs band {band!r}; the bands are {self.bands}")
+        by = self.timeline.by if self.timeline is not None else None
+        if by is not None and by not in self.names:
+            raise ValueError(f"the timeline looks at {by!r}, which is neither band nor index: {self.names}")
         if self.min_valid < 1:
             raise ValueError(f"min_valid must be 1 or more; got {self.min_valid}")
 

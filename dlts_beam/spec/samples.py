@@ -44,7 +44,11 @@ def sample_id(x: float, y: float, interval: tuple[str, str] | None = None) -> st
     The same pixel of the same grid has the same id whatever the extent of the series; 16 hex
     digits of a SHA-256 (64 bits: a clash among a million samples has a chance of 3e-8).
     """
-    text = f"{x:.3f},{y:.3f}" if interval is None else f"{x:.3f},{y:.3f},{interval[0]},{interval[1]}"
+    # Six decimals tell 10 m pixels of a grid in degrees apart, and are coarser than the rounding
+    # errors of metres; adding 0.0 makes -0.0 and 0.0 one place.
+    text = f"{round(x, 6) + 0.0:.6f},{round(y, 6) + 0.0:.6f}"
+    if interval is not None:
+        text += f",{interval[0]},{interval[1]}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -24,9 +25,11 @@ class TimeStep:
     def __post_init__(self) -> None:
         if self.time is not None:
             try:
-                dt.datetime.fromisoformat(self.time)
+                parsed = dt.datetime.fromisoformat(self.time)
             except ValueError as error:
                 raise ValueError(f"time must be an ISO date or time; got {self.time!r}") from error
+            if parsed.tzinfo is not None:
+                raise ValueError(f"time must have no zone (it is taken as UTC); got {self.time!r}")
 
     @property
     def day(self) -> float:
@@ -65,8 +68,16 @@ class Band:
             raise ValueError(f"dtype of band {self.name!r} is not known: {self.dtype!r}") from error
         if kind not in "iuf":
             raise ValueError(f"dtype of band {self.name!r} must be integer or floating; got {self.dtype!r}")
-        if self.scale == 0:
-            raise ValueError(f"scale of band {self.name!r} must not be 0")
+        if self.nodata is not None and not math.isfinite(self.nodata):
+            raise ValueError(
+                f"nodata of band {self.name!r} must be finite or none (NaN and infinity are never valid);"
+                f" got {self.nodata}"
+            )
+        if self.scale == 0 or not math.isfinite(self.scale) or not math.isfinite(self.offset):
+            raise ValueError(
+                f"scale of band {self.name!r} must not be 0, and scale and offset must be finite;"
+                f" got {self.scale} and {self.offset}"
+            )
 
 
 @dataclass(frozen=True)
@@ -183,6 +194,8 @@ class SeriesSpec(JsonSpec):
             raise ValueError(f"need time steps and bands; got {len(self.steps)} and {len(self.bands)}")
         if [step.number for step in self.steps] != list(range(len(self.steps))):
             raise ValueError("time steps must be numbered 0, 1, 2, …")
+        if len({step.time is None for step in self.steps}) > 1:
+            raise ValueError("either all time steps have a time or none has")
         if (np.diff(self.days) < 0).any():
             raise ValueError("time steps must be in chronological order")
         if len({band.name for band in self.bands}) != len(self.bands):
@@ -214,14 +227,15 @@ class SeriesSpec(JsonSpec):
 
     def fingerprint(self) -> str:
         """SHA-256 of all that decides the pixel values: paths do not count, contents do."""
+        spec = self.canonical()
         return digest_of(
             {
-                "grid": self.grid,
-                "steps": self.steps,
-                "bands": self.bands,
-                "files": [(f.fingerprint, f.row, f.col, f.height, f.width, f.warp) for f in self.files],
-                "sources": self.sources,
-                "mask_sources": self.mask_sources,
-                "reading": self.reading,
+                "grid": spec.grid,
+                "steps": spec.steps,
+                "bands": spec.bands,
+                "files": [(f.fingerprint, f.row, f.col, f.height, f.width, f.warp) for f in spec.files],
+                "sources": spec.sources,
+                "mask_sources": spec.mask_sources,
+                "reading": spec.reading,
             }
         )

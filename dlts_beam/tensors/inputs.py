@@ -119,8 +119,6 @@ def prepare_window(
     if (height, width) != (read.height, read.width):
         raise ValueError(f"values must be {read.height} x {read.width} pixels; got {height} x {width}")
     pixels = height * width
-    prepared = prepare(
-        values.reshape(steps, pixels, bands), valid.reshape(steps, pixels, bands), days, spec
-    )
+    prepared = prepare(values.reshape(steps, pixels, bands), valid.reshape(steps, pixels, bands), days, spec)
     cube = prepared.reshape(len(prepared), height, width, -1)
     return replicate_edges(cube, read, wanted)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dlts_beam.spec import IndexSpec, PreparationSpec, ServingSpec, Timeline
+from tests.dlts_beam.spec.examples import make_model_spec, make_preparation
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"step": 0.0}, "step > 0 and count >= 1; got 0.0 and 3"),
+        ({"count": 0}, "step > 0 and count >= 1; got 16.0 and 0"),
+        ({"method": "mean"}, "timeline method must be one of .*; got 'mean'"),
+        ({"method": "max"}, "names the band or index"),
+        ({"by": "ndvi"}, "names the band or index"),
+    ],
+)
+def test_timeline_refuses(changes: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        Timeline(**{"start": 0.0, "step": 16.0, "count": 3, **changes})
+
+
+def test_index_refuses_other_kinds():
+    with pytest.raises(ValueError, match=r"index kind must be one of .*; got 'ratio'"):
+        IndexSpec("r", "nir", "red", kind="ratio")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fill": (0.0, 0.0)}, "fill must have one value for each of .*; got 2"),
+        ({"min_valid": 0}, "min_valid must be 1 or more; got 0"),
+        ({"indices": (IndexSpec("ndvi", "nir", "blue"),)}, "index 'ndvi' needs band 'blue'"),
+        ({"bands": ("nir", "nir")}, "must differ"),
+        (
+            {"timeline": Timeline(0.0, 16.0, 4, method="max", by="evi")},
+            "looks at 'evi', which is neither band nor index",
+        ),
+    ],
+)
+def test_preparation_refuses(changes: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        replace(make_preparation(), **changes)
+
+
+def test_names_are_bands_then_indices():
+    assert make_preparation().names == ("nir", "red", "ndvi")
+    assert PreparationSpec(("a",), (0.0,)).names == ("a",)
+
+
+@pytest.mark.parametrize("halo", [0, 1, 2])
+def test_strip_shape(halo: int):
+    serving = ServingSpec(batch=256, halo=halo, time_steps=24, bands=4, classes=3)
+    assert serving.patch == 2 * halo + 1
+    assert serving.strip_shape == (24, 2 * halo + 1, 256 + 2 * halo, 4)
+
+
+def test_model_must_agree_with_its_serving_shapes():
+    spec = make_model_spec()
+    with pytest.raises(ValueError, match="2 classes, but the model gives 3"):
+        replace(spec, serving=replace(spec.serving, classes=3))
+    with pytest.raises(ValueError, match="makes 3 bands, but the serving model takes 2"):
+        replace(spec, serving=replace(spec.serving, bands=2))
