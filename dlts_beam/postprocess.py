@@ -6,11 +6,12 @@ import numpy as np
 
 from dlts_beam.spec.classes import ClassTable
 
-LEVELS = 65535
+# 65535 itself marks pixels without a class in rasters of probabilities.
+LEVELS = 65534
 
 
 def quantise(probabilities: np.ndarray) -> np.ndarray:
-    """uint16 (..., K): probability x 65535, rounded half to even. Labels are made from these.
+    """uint16 (..., K): probability x 65534, rounded half to even. Labels are made from these.
 
     Raises:
         ValueError: a probability is NaN or lies outside 0..1 by more than rounding.

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from dlts_beam.errors import DltsError
 from dlts_beam.storage import local as _local
+from dlts_beam.storage.locks import exclusive
 from dlts_beam.storage.names import (
     AnyPath,
     FileEntry,
@@ -31,6 +32,7 @@ __all__ = [
     "FileEntry",
     "Fingerprint",
     "check_writable",
+    "exclusive",
     "exists",
     "explain_os_error",
     "gdal_path",

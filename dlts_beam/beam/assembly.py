@@ -1,0 +1,236 @@
+"""Round the fused stage: which tiles are reused, where records gather, how a map is published."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import apache_beam as beam
+import msgspec
+import numpy as np
+
+from dlts_beam import storage
+from dlts_beam.beam.classify import NO_PROBABILITY, TileTask
+from dlts_beam.certificate import CERTIFICATE, PARTS, Certificate, TileRecord, make_certificate
+from dlts_beam.errors import DltsError
+from dlts_beam.io.raster.assemble import AUX, Mosaic, assemble
+from dlts_beam.io.raster.handles import check_unchanged
+from dlts_beam.io.raster.parts import Part, checksum, read_part, read_values, write_part
+from dlts_beam.model_folder import SavedModel
+from dlts_beam.postprocess import LEVELS
+from dlts_beam.spec import SeriesSpec
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+RECORDS = "records.json"
+THREADS = 8
+
+
+@dataclass(frozen=True)
+class MapJob:
+    """One map: what it is made of and where it goes.
+
+    Attributes:
+        digest: of the bytes that the engine loads.
+        tasks: every tile of the grid, in order, with its key.
+        probabilities: also write their raster.
+    """
+
+    series: SeriesSpec
+    model: SavedModel
+    digest: str
+    engine: str
+    tile_size: int
+    tasks: tuple[TileTask, ...]
+    output: str
+    probabilities: bool = False
+
+    @property
+    def parts(self) -> str:
+        """Folder of the tiles' files while the map is not finished."""
+        return self.output + PARTS
+
+    @property
+    def certificate(self) -> str:
+        """Path of the certificate."""
+        return self.output + CERTIFICATE
+
+    @property
+    def probabilities_output(self) -> str:
+        """``map.probabilities.tif`` for ``map.tif``."""
+        stem, dot, extension = self.output.rpartition(".")
+        return f"{stem}.probabilities{dot}{extension}"
+
+    @property
+    def mosaics(self) -> dict[str, Mosaic]:
+        """The rasters to assemble, by path; the class map comes last."""
+        grid, classes = self.series.grid, self.model.spec.classes
+        rasters = {self.output: Mosaic.of_map(grid, classes)}
+        if self.probabilities:
+            chances = Mosaic.of_probabilities(grid, classes, int(NO_PROBABILITY))
+            rasters = {self.probabilities_output: chances, **rasters}
+        return rasters
+
+    def certify(self, records: Iterable[TileRecord], files: dict[str, str]) -> Certificate:
+        """The certificate of these tiles; see `make_certificate`."""
+        return make_certificate(
+            series=self.series,
+            model=self.model.spec,
+            digest=self.digest,
+            engine=self.engine,
+            tile_size=self.tile_size,
+            tiles=[task.tile for task in self.tasks],
+            records=records,
+            probability_levels=LEVELS if self.probabilities else None,
+            files=files,
+        )
+
+
+class GatherRecords(beam.PTransform):
+    """TileRecord -> one JSON file with all of them, in the folder of the parts."""
+
+    def __init__(self, parts: str) -> None:
+        super().__init__()
+        self._parts = parts
+
+    def expand(self, records: beam.PCollection[TileRecord]) -> beam.PCollection[None]:
+        return (
+            records
+            | "Gather" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
+            | "Keep" >> beam.Map(_keep_records, self._parts)
+        )
+
+
+def _keep_records(records: list[TileRecord], parts: str) -> None:
+    ordered = sorted(records, key=lambda record: record.name)
+    storage.write_bytes(storage.join(parts, RECORDS), msgspec.json.encode(ordered))
+
+
+def take_records(parts: str) -> list[TileRecord]:
+    """The records that the pipeline gathered; the file goes, so that no later run takes them for its own."""
+    path = storage.join(parts, RECORDS)
+    records = msgspec.json.decode(storage.read_bytes(path), type=list[TileRecord])
+    storage.remove(path)
+    return records
+
+
+def check_inputs(series: SeriesSpec) -> None:
+    """Compare every file of the series with its fingerprint, its content too where the series keeps a hash.
+
+    Raises:
+        DltsError: one is gone or changed after step 1.
+    """
+
+    def check(number: int) -> None:
+        file = series.files[number]
+        check_unchanged(file)
+        if file.sha256 is not None and storage.stat(file.path).stamp != file.stamp:
+            digest = hashlib.sha256(storage.read_bytes(file.path)).hexdigest()
+            if digest != file.sha256:
+                raise DltsError(
+                    f"image {file.path} changed after the series was made: run generate-img-series again"
+                )
+
+    for _ in _in_threads(check, sorted({source.file for source in series.all_sources()})):
+        pass
+
+
+def finished_certificate(job: MapJob) -> Certificate | None:
+    """The certificate of a map that stands complete and undamaged under the job's name; None otherwise."""
+    old = _old_certificate(job)
+    if old is None or old.quarantined_tiles or _digests(job) != old.files:
+        return None
+    keys = {record.name: record.key for record in old.tiles}
+    if keys != {task.tile.key: task.key for task in job.tasks}:
+        return None
+    return old if job.certify(old.tiles, old.files).to_json() == old.to_json() else None
+
+
+def reuse_tiles(job: MapJob) -> list[TileRecord]:
+    """Records of the tiles that need not be computed: verified parts, or verified pixels of an older map.
+
+    Tiles of an older map become parts again, since the map is assembled from parts.
+    """
+    old = _old_certificate(job)
+    known = {record.name: record for record in old.tiles} if old is not None else {}
+
+    def reuse(task: TileTask) -> TileRecord | None:
+        record = read_part(job.parts, task.tile, task.key, job.probabilities)
+        if record is not None:
+            return record
+        record = known.get(task.tile.key)
+        if record is None or record.key != task.key or record.quarantined is not None:
+            return None
+        return record if _restore(job, record) else None
+
+    return [record for record in _in_threads(reuse, job.tasks) if record is not None]
+
+
+def publish(job: MapJob, records: Sequence[TileRecord]) -> Certificate:
+    """Assemble the rasters, then write the certificate; a kill in between leaves the parts to go on from.
+
+    Raises:
+        DltsError: tiles are missing, or something cannot be written.
+    """
+    job.certify(records, {})  # before anything is replaced
+    tiles = [record.tile for record in records if record.quarantined is None]
+    for path, mosaic in job.mosaics.items():
+        assemble(job.parts, mosaic, tiles, path)
+    certificate = job.certify(records, _digests(job))
+    storage.write_text(job.certificate, certificate.to_json())
+    return certificate
+
+
+def _restore(job: MapJob, record: TileRecord) -> bool:
+    """Write a tile's part from an older map, if its pixels are still those of the certificate."""
+    chances = None
+    try:
+        values = read_values(job.output, record.tile)[0]
+        if checksum(values) != record.checksum:
+            return False
+        if job.probabilities:
+            chances = np.moveaxis(read_values(job.probabilities_output, record.tile), 0, -1)
+            if checksum(chances) != record.probabilities:
+                return False
+    except DltsError:
+        return False  # the older map is gone or damaged: the tile is computed
+    nodata = job.model.spec.classes.nodata
+    write_part(job.parts, record, Part(values, chances), job.series.grid, nodata)
+    return True
+
+
+def _old_certificate(job: MapJob) -> Certificate | None:
+    if not storage.exists(job.certificate) or not storage.exists(job.output):
+        return None
+    try:
+        return Certificate.from_json(storage.read_bytes(job.certificate), job.certificate)
+    except DltsError:
+        return None  # of another version, or damaged: nothing is reused from that map
+
+
+def _digests(job: MapJob) -> dict[str, str]:
+    """SHA-256 of each raster and its side file, by name."""
+    digests = {}
+    for path in job.mosaics:
+        for name in (path, path + AUX):
+            if storage.exists(name):
+                digests[storage.name(name)] = file_digest(name)
+    return digests
+
+
+def file_digest(path: str) -> str:
+    """SHA-256 (hex) of a file, read piece by piece."""
+    digest = hashlib.sha256()
+    with storage.open_read(path) as file:
+        while piece := file.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _in_threads(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    with ThreadPoolExecutor(THREADS) as threads:
+        yield from threads.map(work, items)

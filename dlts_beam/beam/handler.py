@@ -1,0 +1,173 @@
+"""Our model handler for Beam's RunInference: one element is one window, predicted in fixed batches."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import ModelHandler
+
+from dlts_beam.engines import Engine, load_engine
+from dlts_beam.errors import DltsError
+from dlts_beam.grid import Window
+from dlts_beam.postprocess import quantise
+from dlts_beam.spec import PreparationSpec, ServingSpec
+from dlts_beam.tensors.inputs import prepare_window
+from dlts_beam.tensors.patches import iter_strips
+from dlts_beam.tensors.preparation import count_observed, prepare
+
+NAMESPACE = "dlts"
+# glibc's mallopt: keep freed memory, so that temporaries are not given back to the kernel and zeroed
+# again for every strip. Each value is (parameter, bytes).
+_MALLOC = ((-1, 1 << 30), (-3, 32 << 20), (-2, 64 << 20))
+
+
+class Cube(NamedTuple):
+    """What was read for one window.
+
+    Attributes:
+        window: the pixels to classify.
+        read: the pixels that were read: the window and its halo, cut at the grid's edges.
+        values: float32 (T, H, W, B) of ``read``.
+        valid: bool, same shape.
+        wanted: bool (h, w) of ``window``: pixels of the area of interest; None for all.
+    """
+
+    window: Window
+    read: Window
+    values: np.ndarray
+    valid: np.ndarray
+    wanted: np.ndarray | None = None
+
+
+class Unread(NamedTuple):
+    """A window that could not be read, where the user asked to go on: why."""
+
+    reason: str
+
+
+class Probabilities(NamedTuple):
+    """What the model says of one window.
+
+    Attributes:
+        labelled: bool (h, w): pixels that were computed.
+        quantised: uint16 (n, K) of the labelled pixels, row by row.
+    """
+
+    labelled: np.ndarray
+    quantised: np.ndarray
+
+
+class WindowModelHandler(ModelHandler[Cube | Unread, Probabilities | Unread, Engine]):
+    """Loads a serving model and predicts windows with it; no reading, no writing, no argmax.
+
+    Windows go through one at a time; within a window pixels go through in strips of the serving
+    model's fixed batch, so that results depend neither on timing nor on how the grid was cut.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        serving: ServingSpec,
+        preparation: PreparationSpec,
+        days: np.ndarray,
+        engine: str,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            folder: the serving folder.
+            days: float64 (T,): days of the series' time steps.
+        """
+        super().__init__(min_batch_size=1, max_batch_size=1)
+        self._folder = folder
+        self._serving = serving
+        self._preparation = preparation
+        self._days = days
+        self._engine = engine
+        self._prepare_micros = Metrics.counter(NAMESPACE, "prepare_micros")
+        self._infer_micros = Metrics.counter(NAMESPACE, "infer_micros")
+        self._computed = Metrics.counter(NAMESPACE, "pixels_computed")
+
+    def load_model(self) -> Engine:
+        """Load the engine; once per process."""
+        keep_freed_memory()
+        return load_engine(self._folder, self._serving, self._engine)
+
+    def run_inference(
+        self,
+        batch: Sequence[Cube | Unread],
+        model: Engine,
+        inference_args: dict[str, Any] | None = None,
+    ) -> Iterator[Probabilities | Unread]:
+        """Yield one result per window, in order."""
+        for element in batch:
+            yield element if isinstance(element, Unread) else self._predict(element, model)
+
+    def get_num_bytes(self, batch: Sequence[Cube | Unread]) -> int:
+        """Bytes of the pixels in a batch."""
+        return sum(cube.values.nbytes + cube.valid.nbytes for cube in batch if isinstance(cube, Cube))
+
+    def get_metrics_namespace(self) -> str:
+        """Namespace of RunInference's own metrics."""
+        return NAMESPACE
+
+    def _predict(self, cube: Cube, engine: Engine) -> Probabilities:
+        started = time.perf_counter_ns()
+        labelled = labelled_pixels(cube, self._preparation.min_valid)
+        out = np.empty((int(labelled.sum()), self._serving.classes), np.uint16)
+        predicting = 0
+        if len(out):
+            place = np.cumsum(labelled.ravel()) - 1
+            prepared = prepare_cube(cube, labelled, self._days, self._preparation, self._serving.halo)
+            for strip in iter_strips(prepared, self._serving.halo, self._serving.batch, labelled):
+                before = time.perf_counter_ns()
+                probabilities = engine.predict(strip.cube)
+                predicting += time.perf_counter_ns() - before
+                try:
+                    out[place[strip.pixels]] = quantise(probabilities[strip.outputs])
+                except ValueError as error:
+                    raise DltsError(
+                        f"the model gives no probabilities for the window at row {cube.window.row}"
+                        f" col {cube.window.col}: {error}; train it again"
+                    ) from error
+        self._computed.inc(len(out))
+        self._infer_micros.inc(predicting // 1000)
+        self._prepare_micros.inc((time.perf_counter_ns() - started - predicting) // 1000)
+        return Probabilities(labelled, out)
+
+
+def labelled_pixels(cube: Cube, min_valid: int) -> np.ndarray:
+    """Bool (h, w): pixels whose own observations suffice, inside the area of interest."""
+    rows, cols = cube.window.within(cube.read).slices
+    labelled = count_observed(cube.valid[:, rows, cols]) >= min_valid
+    return labelled if cube.wanted is None else labelled & cube.wanted
+
+
+def prepare_cube(
+    cube: Cube, labelled: np.ndarray, days: np.ndarray, spec: PreparationSpec, halo: int
+) -> np.ndarray:
+    """The model's input for a window: float32 (T', h + 2 * halo, w + 2 * halo, B')."""
+    padded = cube.window.grow(halo)
+    if halo > 0 or 2 * int(labelled.sum()) >= labelled.size:
+        return prepare_window(cube.values, cube.valid, days, spec, cube.read, padded)
+    # Preparation works pixel by pixel, so the pixels that nobody wants may stay unprepared.
+    some = prepare(cube.values[:, labelled], cube.valid[:, labelled], days, spec)
+    prepared = np.zeros((len(some), *labelled.shape, some.shape[2]), np.float32)
+    prepared[:, labelled] = some
+    return prepared
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory for the next strip; does nothing with other C libraries."""
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in _MALLOC:
+            mallopt(parameter, value)

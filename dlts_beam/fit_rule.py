@@ -1,0 +1,161 @@
+"""Does a model fit a series? Bands by name, number of time steps, days of the year, the timeline."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Sequence
+
+import numpy as np
+
+from dlts_beam.errors import DltsError
+from dlts_beam.spec import ModelSpec, SeriesSpec, TimeStep
+from dlts_beam.spec.series import EPOCH
+from dlts_beam.tensors.timeline import timeline_days
+
+DATE_TOLERANCE = 8.0
+YEAR = 365.25
+
+
+def check_fit(series: SeriesSpec, model: ModelSpec, tolerance: float = DATE_TOLERANCE) -> list[str]:
+    """Return notes for the user (what could not be compared); an empty list when all was compared.
+
+    The year and the data type may differ; bands are found by name, so their order may differ too.
+
+    Args:
+        tolerance: days by which a time step's day of the year may differ from the model's.
+
+    Raises:
+        DltsError: the model does not fit; the sentence says in what.
+    """
+    _check_bands(series, model)
+    if model.preparation.timeline is not None:
+        return _check_timeline(series, model, tolerance)
+    return _check_steps(series, model, tolerance)
+
+
+def select_interval(series: SeriesSpec, model: ModelSpec, start: dt.date) -> SeriesSpec:
+    """The interval of a long series that a seasonal model classifies: from the first time step at ``start``.
+
+    A model with a regular timeline takes the time steps that its timeline spans, any other as many
+    time steps as it was trained on.
+
+    Raises:
+        DltsError: the series has no dates, or too few time steps from there on.
+    """
+    if not series.dated:
+        raise DltsError("--start needs a series with dates: this one only has numbered time steps")
+    first = (dt.datetime.combine(start, dt.time()) - EPOCH).days
+    days = series.days
+    chosen = np.flatnonzero(days >= first)
+    if not len(chosen):
+        raise DltsError(
+            f"the series has no time step on or after {start}: its last is {series.steps[-1].label}"
+        )
+    timeline = model.preparation.timeline
+    if timeline is None:
+        wanted = model.serving.time_steps
+        if len(chosen) < wanted:
+            raise DltsError(
+                f"the model takes {wanted} time steps, and the series has only {len(chosen)} from {start} on:"
+                " choose an earlier --start"
+            )
+        chosen = chosen[:wanted]
+    else:
+        last = timeline_days(timeline, days[chosen])[-1] + timeline.step
+        chosen = chosen[days[chosen] <= last]
+    return keep_steps(series, [int(step) for step in chosen])
+
+
+def keep_steps(series: SeriesSpec, steps: Sequence[int]) -> SeriesSpec:
+    """The series with only these time steps, renumbered from 0, and only the files they need."""
+    masks = series.mask_sources
+    used = sorted(
+        {
+            source.file
+            for step in steps
+            for layer in (*series.sources[step], masks[step] if masks else ())
+            for source in layer
+        }
+    )
+    place = {file: number for number, file in enumerate(used)}
+
+    def moved(layer: tuple) -> tuple:
+        return tuple(dataclasses.replace(source, file=place[source.file]) for source in layer)
+
+    return dataclasses.replace(
+        series,
+        steps=tuple(TimeStep(number, series.steps[step].time) for number, step in enumerate(steps)),
+        files=tuple(series.files[file] for file in used),
+        sources=tuple(tuple(moved(layer) for layer in series.sources[step]) for step in steps),
+        mask_sources=tuple(moved(masks[step]) for step in steps) if masks else (),
+    )
+
+
+def _check_bands(series: SeriesSpec, model: ModelSpec) -> None:
+    have = [band.name for band in series.bands]
+    missing = [name for name in model.preparation.bands if name not in have]
+    if missing:
+        raise DltsError(
+            f"the model does not fit the series: it needs band {', '.join(missing)}, and the series has"
+            f" {', '.join(have)}"
+        )
+
+
+def _check_steps(series: SeriesSpec, model: ModelSpec, tolerance: float) -> list[str]:
+    wanted, found = len(model.steps), len(series.steps)
+    if found != wanted:
+        raise DltsError(
+            f"the model does not fit the series: it was trained on {wanted} time steps, and the series has"
+            f" {found}" + ("; --start DATE chooses an interval of a longer series" if found > wanted else "")
+        )
+    if not series.dated or any(step.time is None for step in model.steps):
+        which = "the model" if series.dated else "the series"
+        return [f"{which} has no dates: only the number of time steps was compared with the other's"]
+    for ours, theirs in zip(series.steps, model.steps, strict=True):
+        apart = day_of_year_distance(ours.day, theirs.day)
+        if apart > tolerance:
+            raise DltsError(
+                f"the model does not fit the series: time step {ours.number} is of {ours.label}, the model's"
+                f" of {theirs.label}, {apart:.0f} days apart in the year, and --date-tolerance allows"
+                f" {tolerance:g}"
+            )
+    return []
+
+
+def _check_timeline(series: SeriesSpec, model: ModelSpec, tolerance: float) -> list[str]:
+    timeline = model.preparation.timeline
+    assert timeline is not None
+    model_dated = all(step.time is not None for step in model.steps)
+    if series.dated != model_dated:
+        who = "the series" if model_dated else "the model"
+        raise DltsError(
+            f"the model does not fit the series: its regular timeline counts in days, and {who} has no dates"
+        )
+    targets = timeline_days(timeline, series.days)
+    half = 0.0 if timeline.method == "interpolate" else timeline.step / 2
+    first, last = targets[0] - half, targets[-1] + half
+    if first < series.days[0] - tolerance or last > series.days[-1] + max(tolerance, half * 2):
+        raise DltsError(
+            f"the model does not fit the series: its timeline runs from {_date(first, series)} to"
+            f" {_date(last, series)}, and the series from {series.steps[0].label} to {series.steps[-1].label}"
+        )
+    if not timeline.relative or not series.dated:
+        return []
+    apart = day_of_year_distance(series.days[0], model.steps[0].day)
+    if apart > max(tolerance, timeline.step):
+        raise DltsError(
+            f"the model does not fit the series: the series begins at {series.steps[0].label}, the model's at"
+            f" {model.steps[0].label}, {apart:.0f} days apart in the year; choose the interval with --start"
+        )
+    return []
+
+
+def day_of_year_distance(first: float, second: float) -> float:
+    """Days between two days (since 1970) when the year is ignored: 0 to 183."""
+    apart = (first - second) % YEAR
+    return min(apart, YEAR - apart)
+
+
+def _date(day: float, series: SeriesSpec) -> str:
+    return str((EPOCH + dt.timedelta(days=float(day))).date()) if series.dated else f"day {day:g}"

@@ -1,0 +1,218 @@
+"""From part files to one raster: a VRT over the parts, then a Cloud-Optimized GeoTIFF or ERDAS Imagine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape, quoteattr
+
+import rasterio
+import rasterio.shutil
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+
+from dlts_beam import storage
+from dlts_beam.errors import DltsError
+from dlts_beam.grid import Grid, Tile
+from dlts_beam.io.raster.handles import GDAL_CACHE_BYTES
+from dlts_beam.io.raster.parts import MAP, PROBABILITIES, part_name
+from dlts_beam.spec import ClassTable
+
+AUX = ".aux.xml"
+DRIVERS = {".tif": "COG", ".tiff": "COG", ".img": "HFA"}
+OVERVIEW_BLOCK = 512
+_GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16"}
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """What a raster over parts looks like.
+
+    Attributes:
+        grid: of the whole raster.
+        dtype: uint8 or uint16.
+        nodata: of every band; also what parts that are absent give.
+        bands: names of the bands.
+        suffix: which of a tile's files.
+        classes: colours and names of a map; None for probabilities.
+    """
+
+    grid: Grid
+    dtype: str
+    nodata: int
+    bands: tuple[str, ...]
+    suffix: str
+    classes: ClassTable | None = None
+
+    @classmethod
+    def of_map(cls, grid: Grid, classes: ClassTable) -> Mosaic:
+        """The class map."""
+        return cls(grid, classes.map_dtype, classes.nodata, ("class",), MAP, classes)
+
+    @classmethod
+    def of_probabilities(cls, grid: Grid, classes: ClassTable, nodata: int) -> Mosaic:
+        """One band per class."""
+        return cls(grid, "uint16", nodata, classes.names, PROBABILITIES)
+
+
+def output_driver(path: str) -> str:
+    """GDAL driver for an output by its extension.
+
+    Raises:
+        DltsError: the extension is none of ours.
+    """
+    extension = os.path.splitext(storage.name(path))[1].lower()
+    if extension not in DRIVERS:
+        raise DltsError(
+            f"cannot write {path}: the name must end in .tif (Cloud-Optimized GeoTIFF) or .img (ERDAS)"
+        )
+    return DRIVERS[extension]
+
+
+def vrt_text(mosaic: Mosaic, tiles: Iterable[Tile], rat: bool = True) -> str:
+    """A VRT that lies in the folder of the parts and names them relative to itself.
+
+    ``rat`` adds a raster attribute table. ERDAS Imagine's rows stand for pixel values, whatever the
+    table says, so there colours and category names must do.
+    """
+    grid = mosaic.grid
+    a, b, c, d, e, f = grid.transform
+    lines = [
+        f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">',
+        f"<SRS>{escape(grid.crs)}</SRS>" if grid.crs else "",
+        f"<GeoTransform>{c!r}, {a!r}, {b!r}, {f!r}, {d!r}, {e!r}</GeoTransform>",
+    ]
+    kept = list(tiles)
+    for number, name in enumerate(mosaic.bands, start=1):
+        lines += _band(mosaic, number, name, kept, rat)
+    return "\n".join(line for line in [*lines, "</VRTDataset>"] if line) + "\n"
+
+
+def _band(mosaic: Mosaic, number: int, name: str, tiles: Sequence[Tile], rat: bool) -> list[str]:
+    dtype = _GDAL_TYPES[mosaic.dtype]
+    lines = [
+        f'<VRTRasterBand dataType="{dtype}" band="{number}">',
+        f"<Description>{escape(name)}</Description>",
+        f"<NoDataValue>{mosaic.nodata}</NoDataValue>",
+    ]
+    if mosaic.classes is not None:
+        lines.append('<Metadata><MDI key="LAYER_TYPE">thematic</MDI></Metadata>')
+        lines += _colours(mosaic.classes) + _names(mosaic.classes, mosaic.dtype)
+        lines += _attributes(mosaic.classes) if rat else []
+    for tile in tiles:
+        row, col, height, width = tile.window
+        lines += [
+            "<SimpleSource>",
+            f'<SourceFilename relativeToVRT="1">{part_name(tile, mosaic.suffix)}</SourceFilename>',
+            f"<SourceBand>{number}</SourceBand>",
+            f'<SourceProperties RasterXSize="{width}" RasterYSize="{height}" DataType="{dtype}"'
+            ' BlockXSize="256" BlockYSize="256"/>',
+            f'<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/>',
+            f'<DstRect xOff="{col}" yOff="{row}" xSize="{width}" ySize="{height}"/>',
+            "</SimpleSource>",
+        ]
+    return [*lines, "</VRTRasterBand>"]
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def _colours(classes: ClassTable) -> list[str]:
+    chosen = {row.value: (*_rgb(row.colour), 255) for row in classes.rows}
+    lines = ["<ColorInterp>Palette</ColorInterp>", "<ColorTable>"]
+    for value in range(classes.nodata + 1):
+        red, green, blue, alpha = chosen.get(value, (0, 0, 0, 0))
+        lines.append(f'<Entry c1="{red}" c2="{green}" c3="{blue}" c4="{alpha}"/>')
+    return [*lines, "</ColorTable>"]
+
+
+def _names(classes: ClassTable, dtype: str) -> list[str]:
+    if dtype != "uint8":
+        return []  # a list of 65,535 names helps nobody: the attribute table has them
+    names = {row.value: row.name for row in classes.rows}
+    lines = [f"<Category>{escape(names.get(value, ''))}</Category>" for value in range(max(names) + 1)]
+    return ["<CategoryNames>", *lines, "</CategoryNames>"]
+
+
+def _attributes(classes: ClassTable) -> list[str]:
+    """A raster attribute table: GDAL's (type, usage) codes of integer 0 and text 2 columns."""
+    columns = (("Value", 0, 5), ("Class_Name", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
+    lines = ['<GDALRasterAttributeTable tableType="thematic">']
+    for index, (name, kind, usage) in enumerate(columns):
+        lines.append(
+            f'<FieldDefn index="{index}"><Name>{name}</Name><Type>{kind}</Type>'
+            f"<Usage>{usage}</Usage></FieldDefn>"
+        )
+    for index, row in enumerate(sorted(classes.rows, key=lambda each: each.value)):
+        cells = "".join(f"<F>{escape(str(cell))}</F>" for cell in (row.value, row.name, *_rgb(row.colour)))
+        lines.append(f"<Row index={quoteattr(str(index))}>{cells}</Row>")
+    return [*lines, "</GDALRasterAttributeTable>"]
+
+
+def assemble(parts: str, mosaic: Mosaic, tiles: Iterable[Tile], output: str) -> None:
+    """Build the raster beside its name and rename it; readers never see half of it.
+
+    Args:
+        parts: folder of the tiles' files.
+        tiles: the tiles that have a part; all others are nodata.
+        output: ends in .tif or .img.
+
+    Raises:
+        DltsError: a part cannot be read or the raster cannot be written.
+    """
+    driver = output_driver(output)
+    vrt = storage.join(parts, f"mosaic{mosaic.suffix.removesuffix('.tif')}.vrt")
+    storage.write_text(vrt, vrt_text(mosaic, tiles, rat=driver != "HFA"))
+    with (
+        storage.staged(output) as aside,
+        tempfile.TemporaryDirectory(dir=os.path.dirname(aside), prefix=".tmp-build-") as folder,
+    ):
+        # Under its own name: ERDAS Imagine keeps the name of the file inside it.
+        built = os.path.join(folder, storage.name(output))
+        try:
+            with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
+                if driver == "COG":
+                    _write_cog(vrt, built, mosaic)
+                else:
+                    _write_hfa(vrt, built, mosaic)
+        except RasterioError as error:
+            if "No space left" in f"{error} {error.__cause__}":
+                full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise storage.explain_os_error(full, output, "write") from error
+            raise DltsError(f"cannot write {output}: {error}") from error
+        if os.path.exists(built + AUX):
+            storage.upload(built + AUX, output + AUX)
+        os.replace(built, aside)
+
+
+def _write_cog(vrt: str, aside: str, mosaic: Mosaic) -> None:
+    resampling = "MODE" if mosaic.classes is not None else "AVERAGE"
+    rasterio.shutil.copy(
+        storage.gdal_path(vrt),
+        aside,
+        driver="COG",
+        BLOCKSIZE=OVERVIEW_BLOCK,
+        COMPRESS="DEFLATE",
+        PREDICTOR="NO" if mosaic.classes is not None else "YES",
+        OVERVIEWS="IGNORE_EXISTING",
+        OVERVIEW_RESAMPLING=resampling,
+        BIGTIFF="IF_SAFER",
+        NUM_THREADS="1",
+        STATISTICS="NO",
+    )
+
+
+def _write_hfa(vrt: str, aside: str, mosaic: Mosaic) -> None:
+    rasterio.shutil.copy(storage.gdal_path(vrt), aside, driver="HFA", COMPRESSED="YES")
+    factors = []
+    factor = 2
+    while max(mosaic.grid.height, mosaic.grid.width) / factor * 2 > OVERVIEW_BLOCK:
+        factors.append(factor)
+        factor *= 2
+    if factors:
+        with rasterio.Env(HFA_USE_RRD="NO"), rasterio.open(aside, "r+") as dataset:
+            dataset.build_overviews(factors, Resampling.mode if mosaic.classes else Resampling.average)

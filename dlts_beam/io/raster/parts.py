@@ -1,0 +1,129 @@
+"""Tile part files: one GeoTIFF per finished tile, renamed when complete, trusted after a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import rasterio
+import rasterio.windows
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
+from rasterio.transform import Affine
+
+from dlts_beam import storage
+from dlts_beam.certificate import TileRecord
+from dlts_beam.errors import DltsError
+from dlts_beam.grid import Grid, Tile
+
+MAP = ".tif"
+PROBABILITIES = ".probabilities.tif"
+_RECORD = "DLTS_TILE"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Content of one tile.
+
+    Attributes:
+        values: map values (H, W).
+        probabilities: quantised (H, W, K), or None where they were not asked for.
+    """
+
+    values: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+def part_name(tile: Tile, suffix: str = MAP) -> str:
+    """File name of a tile's part: its position, nothing else."""
+    return tile.key + suffix
+
+
+def checksum(array: np.ndarray) -> str:
+    """SHA-256 (hex) of an array's values, row by row, little-endian."""
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return hashlib.sha256(little.tobytes()).hexdigest()
+
+
+def write_part(folder: str, record: TileRecord, part: Part, grid: Grid, nodata: int) -> None:
+    """Write a tile's files; the one with the map comes last and commits the tile.
+
+    Raises:
+        DltsError: they cannot be written.
+    """
+    if part.probabilities is not None:
+        bands = np.moveaxis(part.probabilities, -1, 0)
+        content = _encode(bands, record, grid, None)
+        storage.write_bytes(storage.join(folder, part_name(record.tile, PROBABILITIES)), content)
+    content = _encode(part.values[None], record, grid, nodata)
+    storage.write_bytes(storage.join(folder, part_name(record.tile)), content)
+
+
+def read_part(folder: str, tile: Tile, key: str, probabilities: bool) -> TileRecord | None:
+    """The record of a finished tile, or None where it is absent, of other content, or damaged.
+
+    Pixels are read and their checksum compared: a part is reused only when it is what was written.
+    """
+    record = _verified(storage.join(folder, part_name(tile)), tile, key, "checksum")
+    if record is None or not probabilities:
+        return record
+    other = _verified(storage.join(folder, part_name(tile, PROBABILITIES)), tile, key, "probabilities")
+    return record if other == record else None
+
+
+def _encode(bands: np.ndarray, record: TileRecord, grid: Grid, nodata: int | None) -> bytes:
+    """A GeoTIFF in memory: the same array gives the same bytes."""
+    x, y = grid.xy(record.window.row, record.window.col)
+    a, b, _, d, e, _ = grid.transform
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff",
+            count=bands.shape[0],
+            height=bands.shape[1],
+            width=bands.shape[2],
+            dtype=bands.dtype.name,
+            crs=CRS.from_user_input(grid.crs) if grid.crs else None,
+            transform=Affine(a, b, x, d, e, y),
+            nodata=nodata,
+            compress="deflate",
+            zlevel=1,
+            tiled=True,
+            blockxsize=256,
+            blockysize=256,
+            interleave="band",
+        ) as dataset:
+            dataset.write(bands)
+            dataset.update_tags(**{_RECORD: msgspec.json.encode(record).decode()})
+        return memory.read()
+
+
+def _verified(path: str, tile: Tile, key: str, field: str) -> TileRecord | None:
+    if not storage.exists(path):
+        return None
+    try:
+        with MemoryFile(storage.read_bytes(path)) as memory, memory.open() as dataset:
+            record = msgspec.json.decode(dataset.tags().get(_RECORD, "null"), type=TileRecord | None)
+            pixels = dataset.read()
+    except (RasterioError, msgspec.MsgspecError):
+        return None  # damaged: it is made again
+    if record is None or record.key != key or record.window != tile.window or record.name != tile.key:
+        return None
+    content = pixels[0] if field == "checksum" else np.moveaxis(pixels, 0, -1)
+    return record if checksum(content) == getattr(record, field) else None
+
+
+def read_values(path: str, tile: Tile) -> np.ndarray:
+    """Bands (C, H, W) of a tile's window of a finished map.
+
+    Raises:
+        DltsError: the map cannot be read.
+    """
+    window = rasterio.windows.Window(tile.window.col, tile.window.row, tile.window.width, tile.window.height)
+    try:
+        with rasterio.open(storage.gdal_path(path)) as dataset:
+            return dataset.read(window=window)
+    except RasterioError as error:
+        raise DltsError(f"cannot read the map {path}: {error}") from error

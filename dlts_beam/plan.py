@@ -1,0 +1,133 @@
+"""From a memory budget to the size of windows: pure arithmetic. Nothing on disk depends on it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from dlts_beam.errors import DltsError
+from dlts_beam.grid import count_tiles
+from dlts_beam.spec import ModelSpec, SeriesSpec
+
+MIB = 1 << 20
+# What a worker takes before it reads a pixel: Python, Beam, GDAL's block cache, a runtime, one strip.
+BASE_BYTES = 320 * MIB
+# More buys no speed: strips, not windows, decide how fast the engine is.
+DEFAULT_MEMORY = 512 * MIB
+DEFAULT_TILE = 512
+MAX_TILE = 16384
+
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one run cuts the grid.
+
+    Attributes:
+        tile: side of the tiles that are committed.
+        window_height, window_width: largest window that a worker holds at once.
+        memory: the budget of one worker in bytes.
+        needed: bytes a worker takes with these windows.
+        tiles: number of tiles of the grid.
+    """
+
+    tile: int
+    window_height: int
+    window_width: int
+    memory: int
+    needed: int
+    tiles: int
+
+
+def parse_bytes(text: str) -> int:
+    """``512MB``, ``1.5g``, ``300MiB`` or a number of bytes; K, M, G are powers of 1024.
+
+    Raises:
+        DltsError: it is none of these.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
+    if found is None:
+        raise DltsError(f"cannot read {text!r} as an amount of memory: write it like 512MB or 2GB")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def default_memory(available: int | None, workers: int) -> int:
+    """Budget of one worker in bytes: half of its share of what is available, at most 512 MiB."""
+    if available is None:
+        return DEFAULT_MEMORY
+    return min(DEFAULT_MEMORY, available // 2 // max(1, workers))
+
+
+def pixel_bytes(series: SeriesSpec, model: ModelSpec) -> int:
+    """Bytes that one pixel of a window takes: one window is read while another one is computed."""
+    bands = [band for band in series.bands if band.name in model.preparation.bands]
+    cells = len(series.steps) * len(bands)
+    stored = np.result_type(*(np.dtype(band.dtype) for band in bands)).itemsize
+    scaled = any(band.scale != 1 or band.offset != 0 for band in bands)
+    values_and_valid = 5
+    reading = stored + 1 + values_and_valid + (8 if scaled else 0)
+    steps = model.serving.time_steps
+    prepared = 2 * 4 * steps * model.serving.bands  # twice: edges are replicated into a copy
+    return cells * (reading + values_and_valid) + prepared + 2 * model.serving.classes + 16
+
+
+def window_bytes(height: int, width: int, halo: int, per_pixel: int) -> int:
+    """Bytes a worker takes for windows of this size, its own base included."""
+    return BASE_BYTES + (height + 2 * halo) * (width + 2 * halo) * per_pixel
+
+
+def make_plan(series: SeriesSpec, model: ModelSpec, tile: int, memory: int) -> Plan:
+    """Choose the largest window that the budget allows, on the sources' block grid where that is possible.
+
+    Raises:
+        DltsError: the tile size is out of range, or the budget does not hold a single pixel.
+    """
+    if not 1 <= tile <= MAX_TILE:
+        raise DltsError(f"--tile must lie in 1..{MAX_TILE}; got {tile}")
+    halo, per_pixel = model.serving.halo, pixel_bytes(series, model)
+    least = window_bytes(1, 1, halo, per_pixel)
+    if memory < least:
+        raise DltsError(
+            f"--memory {memory // MIB} MiB is too little for this series and model: a worker needs at least"
+            f" {math.ceil(least / MIB)} MiB"
+        )
+    high, wide = min(tile, series.grid.height), min(tile, series.grid.width)
+    height, width = _largest(high, wide, halo, (memory - BASE_BYTES) // per_pixel, source_block(series))
+    return Plan(
+        tile=tile,
+        window_height=height,
+        window_width=width,
+        memory=memory,
+        needed=window_bytes(height, width, halo, per_pixel),
+        tiles=count_tiles(series.grid.height, series.grid.width, tile),
+    )
+
+
+def source_block(series: SeriesSpec) -> tuple[int, int]:
+    """Height and width of the largest storage block among the files."""
+    return max(file.block[0] for file in series.files), max(file.block[1] for file in series.files)
+
+
+def _largest(high: int, wide: int, halo: int, pixels: int, block: tuple[int, int]) -> tuple[int, int]:
+    """Window of at most ``high`` x ``wide`` with ``pixels`` pixels, halo included."""
+    if (high + 2 * halo) * (wide + 2 * halo) <= pixels:
+        return high, wide
+    side = math.isqrt(pixels) - 2 * halo
+    block_height, block_width = block
+    rows = pixels // (wide + 2 * halo) - 2 * halo
+    if block_width >= wide and rows >= 1:
+        # Strips: a window as wide as the tile decodes each of them once.
+        return _aligned(min(rows, high), block_height), wide
+    width = _aligned(min(side, wide), block_width)
+    rows = pixels // (width + 2 * halo) - 2 * halo
+    # No flatter and no taller than it must be: the halo is read again for every window.
+    return _aligned(min(rows, high, max(side, width)), block_height), width
+
+
+def _aligned(size: int, block: int) -> int:
+    """``size`` cut down to a multiple of ``block``, if it holds one."""
+    return size // block * block if size >= block else size
