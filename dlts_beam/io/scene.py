@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import geopandas
 import numpy as np
 import rasterio
 from rasterio.crs import CRS
+from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 
 from dlts_beam import storage
+from dlts_beam.errors import DltsError
+from dlts_beam.grid import Grid
 from dlts_beam.synthetic import Points, Scene
 
 BLOCK = 256
+_IMAGE = re.compile(r"DEMO_\d{8}\.tif")
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ def write_scene(scene: Scene, points: Points, folder: str) -> SceneFiles:
     """Write ``images/DEMO_YYYYMMDD.tif``, ``points.gpkg``, ``truth.tif`` and ``classes.csv``.
 
     Images are tiled and compressed, with all bands in one file per date. The points have columns
-    ``class`` (the value) and ``name``.
+    ``class`` (the value) and ``name``. Images of an earlier scene in that folder go: a series is all
+    that its folder holds.
 
     Raises:
         DltsError: a file cannot be written.
@@ -41,6 +47,10 @@ def write_scene(scene: Scene, points: Points, folder: str) -> SceneFiles:
         storage.join(folder, "truth.tif"),
         storage.join(folder, "classes.csv"),
     )
+    wanted = {f"DEMO_{date:%Y%m%d}.tif" for date in scene.dates}
+    for entry in storage.list_files(files.images):
+        if _IMAGE.fullmatch(storage.name(entry.path)) and storage.name(entry.path) not in wanted:
+            storage.remove(entry.path)
     for date, image in zip(scene.dates, scene.cube, strict=True):
         path = storage.join(files.images, f"DEMO_{date:%Y%m%d}.tif")
         _write_raster(path, np.moveaxis(image, -1, 0), scene, scene.nodata, scene.bands, scene.scale)
@@ -48,6 +58,21 @@ def write_scene(scene: Scene, points: Points, folder: str) -> SceneFiles:
     _write_points(files.points, points, scene)
     storage.write_text(files.classes, scene.classes.to_csv())
     return files
+
+
+def read_map(path: str) -> tuple[Grid, np.ndarray]:
+    """Read a class map that fits in memory: its grid and its values (H, W), nodata as stored.
+
+    Raises:
+        DltsError: the map cannot be read.
+    """
+    try:
+        with rasterio.open(storage.gdal_path(path)) as source:
+            a, b, c, d, e, f = tuple(source.transform)[:6]
+            wkt = source.crs.to_wkt() if source.crs is not None else ""
+            return Grid(wkt, (a, b, c, d, e, f), source.height, source.width), source.read(1)
+    except RasterioError as error:
+        raise DltsError(f"cannot read map {path}: {error}") from error
 
 
 def _write_raster(
