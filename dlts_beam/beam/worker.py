@@ -25,8 +25,14 @@ def quiet() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(_worth_telling)
     # That module prints for one purpose only: the traceback of a failed bundle.
     sdk_worker.print = _leave_out
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """False for RunInference's warning that it cannot measure memory, which only means: without torch."""
+    return not str(record.msg).startswith("Resource module is not available")
 
 
 def _leave_out(*values: object, **settings: object) -> None:
