@@ -1,0 +1,108 @@
+"""The samples folder: emptied before a run, completed after it; ``samples.json`` comes last of all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from dlts_beam import storage
+from dlts_beam.accounts import FEATURE, PIXEL, Rejected
+from dlts_beam.candidates import Chosen, rejected_pixels
+from dlts_beam.errors import DltsError
+from dlts_beam.grid import Grid
+from dlts_beam.labels import Label
+from dlts_beam.records import schema_text
+from dlts_beam.sampling import Candidates
+from dlts_beam.shards import ShardResult, ShardSettings
+from dlts_beam.spec.samples import CLASSES_CSV, REJECTED_CSV, SAMPLES_JSON, SCHEMA_PBTXT, SamplesSpec
+from dlts_beam.spec.series import SeriesSpec
+
+RESULTS_JSON = "results.json"  # from the workers to the launcher: gone when the command ends
+_SHARD = re.compile(r"samples-\d{5}-of-\d{5}\.tfrecord\.gz")
+
+
+def clear_folder(folder: str) -> None:
+    """Remove what an earlier run left, ``samples.json`` first: without it a folder is not complete.
+
+    Files of other kinds stay.
+    """
+    storage.remove(storage.join(folder, SAMPLES_JSON))
+    for entry in storage.list_files(folder):
+        name = storage.name(entry.path)
+        if _SHARD.fullmatch(name) or name in (RESULTS_JSON, CLASSES_CSV, REJECTED_CSV, SCHEMA_PBTXT):
+            storage.remove(entry.path)
+
+
+def complete_folder(
+    settings: ShardSettings,
+    series: SeriesSpec,
+    chosen: Chosen,
+    results: Sequence[ShardResult],
+    labels: Sequence[Label | None],
+) -> SamplesSpec:
+    """Balance both ledgers and write everything beside the shards.
+
+    Args:
+        settings: of the shards.
+        series: what they were cut from.
+        chosen: what was to be cut.
+        results: what became of it, one for each shard in order.
+        labels: one for each feature of the vector file.
+
+    Raises:
+        DltsError: a ledger does not balance, or no sample is left.
+    """
+    folder, accounts = settings.folder, chosen.accounts
+    for result in results:
+        for reason, entries in result.rejected.items():
+            accounts.reject(_rejected(reason, entries, settings.grid))
+    storage.write_text(storage.join(folder, REJECTED_CSV), accounts.to_csv(labels))
+    storage.remove(storage.join(folder, RESULTS_JSON))
+    samples = sum(result.samples for result in results)
+    features = accounts.ledger(FEATURE, len(labels), chosen.features_used)
+    candidates = accounts.ledger(PIXEL, chosen.pixels, samples)
+    if not samples:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in candidates.rejected.items())
+        raise DltsError(
+            f"no sample is left of {candidates.total} pixels: {reasons}; see {REJECTED_CSV} in {folder}"
+        )
+    spec = SamplesSpec(
+        series=series.fingerprint(),
+        grid=series.grid,
+        steps=chosen.steps,
+        bands=series.bands,
+        dtype=settings.layout.dtype,
+        patch=settings.layout.patch,
+        classes=chosen.classes,
+        class_counts=tuple(np.sum([result.class_counts for result in results], axis=0).tolist()),
+        shards=len(results),
+        samples=samples,
+        block_size=settings.block_size,
+        features=features,
+        candidates=candidates,
+        kept=settings.layout.kept,
+        interval=settings.cuts[0].interval is not None,
+    )
+    storage.write_text(storage.join(folder, CLASSES_CSV), chosen.classes.to_csv())
+    schema = schema_text(settings.layout, len(chosen.classes))
+    storage.write_text(storage.join(folder, SCHEMA_PBTXT), schema)
+    storage.write_text(storage.join(folder, SAMPLES_JSON), spec.to_json())
+    return spec
+
+
+def _rejected(reason: str, entries: Sequence[tuple[int, int, int]], grid: Grid) -> Rejected:
+    feature, row, col = np.array(entries, np.int64).T
+    zero = np.zeros_like(row)
+    return rejected_pixels(reason, Candidates(feature, row, col, zero, zero), grid)
+
+
+def class_table_text(spec: SamplesSpec) -> str:
+    """Samples per class as a table for people."""
+    width = max(5, *(len(name) for name in spec.classes.names))
+    lines = [f"{'class':<{width}}  {'value':>6}  {'samples':>9}  {'share':>6}"]
+    for row, count in zip(spec.classes.rows, spec.class_counts, strict=True):
+        lines.append(f"{row.name:<{width}}  {row.value:>6}  {count:>9}  {count / spec.samples:>6.1%}")
+    lines.append(f"{'all':<{width}}  {'':>6}  {spec.samples:>9}  {1:>6.1%}")
+    return "\n".join(lines)
