@@ -18,7 +18,7 @@ from rasterio.vrt import WarpedVRT
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid
-from dlts_beam.spec.series import SourceFile
+from dlts_beam.spec.series import SourceFile, Warp
 
 GDAL_CACHE_BYTES = 128 * 2**20  # rasterio takes a number here as bytes, whatever GDAL does with small ones
 RESERVED_HANDLES = 96  # files that Python, Beam and the engines keep open themselves
@@ -50,7 +50,7 @@ class HandlePool:
     def __init__(self, grid: Grid, limit: int | None = None) -> None:
         self._grid = grid
         self._limit = limit
-        self._open: OrderedDict[tuple[str, float | None], Any] = OrderedDict()
+        self._open: OrderedDict[tuple[str, Warp | None, float | None], Any] = OrderedDict()
 
     def get(self, file: SourceFile, nodata: float | None) -> Any:
         """Return the open dataset of a file (for a warped one: a view on the grid with that nodata).
@@ -58,7 +58,7 @@ class HandlePool:
         Raises:
             DltsError: the file is gone, cannot be opened, or is not the one that step 1 saw.
         """
-        key = (file.path, nodata if file.warp is not None else None)
+        key = (file.path, file.warp, nodata if file.warp is not None else None)
         dataset = self._open.get(key)
         if dataset is not None:
             self._open.move_to_end(key)
@@ -83,26 +83,34 @@ class HandlePool:
             raise DltsError(f"cannot open image {file.path}: {error}") from error
         if file.warp is None:
             return dataset
-        grid = self._grid
-        return WarpedVRT(
-            dataset,
-            crs=CRS.from_user_input(grid.crs),
-            transform=Affine(*grid.transform),
-            height=grid.height,
-            width=grid.width,
-            resampling=Resampling[file.warp.resampling],
-            # An approximated transformer would make pixels depend on how the raster is cut.
-            tolerance=0.0,
-            src_nodata=nodata,
-            nodata=nodata,
-            add_alpha=nodata is None,
-        )
+        return open_warped(dataset, self._grid, file, nodata)
 
     @staticmethod
     def _close(dataset: Any) -> None:
         dataset.close()
         if isinstance(dataset, WarpedVRT):
             dataset.src_dataset.close()
+
+
+def open_warped(dataset: Any, grid: Grid, file: SourceFile, nodata: float | None) -> WarpedVRT:
+    """Return a view of an open image on the grid, resampled as ``file.warp`` says when it is read.
+
+    Without a nodata value its last band is an alpha band that marks what the image covers.
+    """
+    assert file.warp is not None
+    return WarpedVRT(
+        dataset,
+        crs=CRS.from_user_input(grid.crs),
+        transform=Affine(*grid.transform),
+        height=grid.height,
+        width=grid.width,
+        resampling=Resampling[file.warp.resampling],
+        # An approximated transformer would make pixels depend on how the raster is cut.
+        tolerance=0.0,
+        src_nodata=nodata,
+        nodata=nodata,
+        add_alpha=nodata is None,
+    )
 
 
 def check_unchanged(file: SourceFile) -> None:

@@ -1,0 +1,296 @@
+"""What file names tell: acquisition times and, where each band is a file of its own, band labels."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dlts_beam import storage
+from dlts_beam.acquisitions.header import Header
+from dlts_beam.acquisitions.lattice import box_in
+from dlts_beam.acquisitions.settings import SeriesSettings
+from dlts_beam.dates import AmbiguousDatesError, choose_stamps, find_stamps, natural_key, parse_time
+from dlts_beam.errors import DltsError
+
+CHOICES = "give --dates TABLE.csv (columns file,date), --pattern with {date}, or --undated"
+_SEPARATORS = re.compile(r"[_\-. /#]+")
+_BAND_WORD = re.compile(
+    r"(sr|st|qa|toa|boa)?_?(b(and)?_?\d{1,2}a?|blue|green|red|nir\d?|swir\d?|mir|tir\d?|pan|coastal|aerosol"
+    r"|rededge\d?|re\d|ndvi|evi|evi2|ndwi|ndmi|savi|nbr|vv|vh|hh|hv|scl|qa|fmask|cloud|clouds|cmask|pixel)"
+    r"(_?\d{2}m)?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One file of the series.
+
+    Attributes:
+        header: what the file says of itself.
+        name: its path relative to the folder of images, with the full stem but without the extension.
+        time: ISO acquisition time, None where the series is undated.
+        key: files of one undated time step share it.
+        label: band label where each band is a file of its own, else None.
+    """
+
+    header: Header
+    name: str
+    time: str | None
+    key: str
+    label: str | None = None
+
+    @property
+    def day(self) -> str | None:
+        """The ISO date."""
+        return None if self.time is None else self.time[:10]
+
+
+def relative_name(path: str, root: str) -> str:
+    """The path under the folder of images, with its extension."""
+    folder = root.rstrip("/") + "/"
+    return path.removeprefix(folder) if path.startswith(folder) else storage.name(path)
+
+
+def stem(name: str) -> str:
+    """The name without its last extension: dots before it belong to the name."""
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + (last.rpartition(".")[0] or last)
+
+
+def first_few(names: Iterable[str], limit: int = 4) -> str:
+    """Names for a message: the first ones, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def read_names(headers: Sequence[Header], settings: SeriesSettings) -> list[Image]:
+    """Give every file its time and, where bands are files, its band label; in natural order of names.
+
+    Raises:
+        DltsError: times cannot be found or can be understood in several ways; the table of dates, or the
+            pattern, does not fit the files.
+    """
+    headers = sorted(headers, key=lambda header: natural_key(relative_name(header.path, settings.root)))
+    files = [relative_name(header.path, settings.root) for header in headers]
+    stems = [stem(file) for file in files]
+    if settings.pattern is not None:
+        return _read_pattern(headers, files, settings)
+    times: Sequence[str | None]
+    if settings.undated:
+        times = [None] * len(files)
+    elif settings.dates is not None:
+        times = _table_times(files, settings.dates)
+    else:
+        times = _found_times(headers, stems)
+    images = [
+        Image(header, name, time, name) for header, name, time in zip(headers, stems, times, strict=True)
+    ]
+    return _label_undated(images) if settings.undated else _label_dated(images)
+
+
+def pattern_expression(pattern: str, undated: bool) -> re.Pattern[str]:
+    """The regular expression of a pattern: ``{date}`` and ``{band}`` are parts, ``*`` is any text.
+
+    Raises:
+        DltsError: the pattern has other parts, or no {date} in a dated series.
+    """
+    parts = re.split(r"(\{[^}]*\}|\*)", pattern)
+    known = {"{date}": "(?P<date>.+?)", "{band}": "(?P<band>[^/]+?)", "*": ".*?"}
+    unknown = [part for part in parts[1::2] if part not in known]
+    if unknown:
+        raise DltsError(f"--pattern has {unknown[0]}: its parts are {{date}}, {{band}} and * for anything")
+    for name in ("{date}", "{band}"):
+        if parts.count(name) > 1:
+            raise DltsError(f"--pattern has {name} twice: give it once, and * for the other place")
+    if "{date}" not in parts and not undated:
+        raise DltsError("--pattern has no {date}: say where the date stands, or give --undated")
+    if not undated:
+        # A date is digits and what may stand between them; the lazy middle leaves the rest to the pattern.
+        known["{date}"] = r"(?P<date>\d[\dTtZ:._ -]*?\d?Z?)"
+    text = "".join(known[part] if number % 2 else re.escape(part) for number, part in enumerate(parts))
+    return re.compile(text)
+
+
+def pattern_matches(path: str, settings: SeriesSettings) -> dict[str, str] | None:
+    """The parts of a file name that fits the pattern (``date``, ``band``), else None.
+
+    The pattern may stand for the name with or without its extension, and with or without subfolders.
+    """
+    assert settings.pattern is not None
+    expression = pattern_expression(settings.pattern, settings.undated or settings.dates is not None)
+    file = relative_name(path, settings.root)
+    for text in (file, stem(file), storage.name(file), stem(storage.name(file))):
+        match = expression.fullmatch(text)
+        if match is not None:
+            return {name: part for name, part in match.groupdict().items() if part is not None}
+    return None
+
+
+def _read_pattern(headers: Sequence[Header], files: list[str], settings: SeriesSettings) -> list[Image]:
+    table = None
+    if settings.dates is not None:
+        table = dict(zip(files, _table_times(files, settings.dates), strict=True))
+    images = []
+    for header, file in zip(headers, files, strict=True):
+        groups = pattern_matches(header.path, settings)
+        if groups is None:
+            raise DltsError(f"image {file} does not fit --pattern {settings.pattern!r}")
+        key = groups.get("date") or stem(file).replace(groups.get("band") or "\0", "{band}")
+        time = None
+        if table is not None:
+            time = table[file]
+        elif not settings.undated:
+            time = parse_time(groups["date"])
+            if time is None:
+                raise DltsError(
+                    f"--pattern finds {groups['date']!r} as the date of {file}, which is no date;"
+                    " write what stands before and after the date into the pattern"
+                )
+        images.append(Image(header, stem(file), time, key, groups.get("band")))
+    if any(image.label is not None for image in images):
+        _check_single_bands(images)
+    return images
+
+
+def _table_times(files: list[str], rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Times from a table of dates: rows name files with or without extension and folder."""
+    known: dict[str, int] = {}
+    for number, file in enumerate(files):
+        for name in {file, stem(file), storage.name(file), stem(storage.name(file))}:
+            known[name] = -1 if name in known else number
+    times: dict[int, str] = {}
+    for name, time in rows:
+        if not name:
+            raise DltsError("the table of --dates has no column of files: give columns file,date")
+        number = known.get(name, known.get(storage.name(name), -2))
+        if number == -2:
+            raise DltsError(f"the table of --dates names {name}, and there is no such image")
+        if number < 0:
+            raise DltsError(f"the table of --dates names {name}, and several images are called so")
+        if times.setdefault(number, time) != time:
+            raise DltsError(f"the table of --dates gives {name} two dates: {times[number]} and {time}")
+    missing = [file for number, file in enumerate(files) if number not in times]
+    if missing:
+        raise DltsError(f"the table of --dates has no date for {first_few(missing)}")
+    return [times[number] for number in range(len(files))]
+
+
+def _found_times(headers: Sequence[Header], stems: list[str]) -> list[str]:
+    """Times from names, refined by metadata of the same day; else from metadata alone."""
+    try:
+        stamps = choose_stamps(stems)
+    except AmbiguousDatesError as error:
+        acquired = [header.acquired for header in headers]
+        if any(time is None for time in acquired):
+            raise DltsError(f"cannot tell the acquisition dates: {error}; {CHOICES}") from error
+        return [time for time in acquired if time is not None]
+    times = []
+    for header, stamp in zip(headers, stamps, strict=True):
+        refined = header.acquired
+        same_day = refined is not None and len(refined) > 10 and refined.startswith(stamp.iso)
+        times.append(refined if same_day and refined is not None else stamp.iso)
+    return times
+
+
+def _tokens(name: str) -> list[str]:
+    """The words of a name, dates blanked."""
+    text = name
+    for stamp in reversed(find_stamps(name)):
+        text = f"{text[: stamp.start]}#{text[stamp.end :]}"
+    return [word for word in _SEPARATORS.split(text) if word]
+
+
+def _labels(names: Sequence[str]) -> list[str] | None:
+    """What differs between names of one date and place: their words without the common start and end."""
+    words = [_tokens(name) for name in names]
+    columns = list(itertools.zip_longest(*words))
+    start = next((number for number, column in enumerate(columns) if len(set(column)) > 1), None)
+    if start is None:
+        return None
+    backwards = itertools.zip_longest(*(reversed(tokens[start:]) for tokens in words))
+    end = next((number for number, column in enumerate(backwards) if len(set(column)) > 1), 0)
+    labels = ["_".join(tokens[start : len(tokens) - end]) for tokens in words]
+    return labels if all(labels) and len(set(labels)) == len(labels) else None
+
+
+def _label_dated(images: list[Image]) -> list[Image]:
+    """Find band labels where every date has the same set of single-band files on the same place."""
+    clusters: list[list[Image]] = []
+    for image in images:
+        for cluster in clusters:
+            if cluster[0].time == image.time and _same_place(cluster[0].header, image.header):
+                cluster.append(image)
+                break
+        else:
+            clusters.append([image])
+    if all(len(cluster) == 1 for cluster in clusters) or any(len(i.header.bands) > 1 for i in images):
+        return images
+    labelled: list[tuple[list[Image], list[str]]] = []
+    for cluster in clusters:
+        labels = _labels([image.name for image in cluster])
+        if labels is None:
+            return images
+        labelled.append((cluster, labels))
+    sets = [frozenset(labels) for _, labels in labelled]
+    all_words = all(_BAND_WORD.fullmatch(label) for labels in sets for label in labels)
+    if len(clusters) == 1 and not all_words:
+        return images  # one date only: the words that differ may be anything
+    if len(set(sets)) > 1:
+        if not all_words:
+            return images
+        every = frozenset().union(*sets)
+        gaps = [
+            f"{cluster[0].time} lacks {', '.join(sorted(every - found, key=natural_key))}"
+            for (cluster, _), found in zip(labelled, sets, strict=True)
+            if found != every
+        ]
+        raise DltsError(f"not every date has a file for every band: {first_few(gaps)}; add or remove files")
+    return [
+        Image(image.header, image.name, image.time, image.key, label)
+        for cluster, labels in labelled
+        for image, label in zip(cluster, labels, strict=True)
+    ]
+
+
+def _label_undated(images: list[Image]) -> list[Image]:
+    """Find band labels by their words: every undated time step must have the same set of them."""
+    if any(len(image.header.bands) > 1 for image in images):
+        return images
+    found: list[Image] = []
+    for image in images:
+        words = image.name.split("_") if "_" in image.name else _SEPARATORS.split(image.name)
+        labels = [word for word in words if _BAND_WORD.fullmatch(word)]
+        if len(labels) != 1:
+            return images
+        key = image.name.replace(labels[0], "{band}")
+        found.append(Image(image.header, image.name, None, key, labels[0]))
+    sets: dict[str, set[str | None]] = {}
+    for image in found:
+        sets.setdefault(image.key, set()).add(image.label)
+    distinct = {frozenset(labels) for labels in sets.values()}
+    if len(distinct) != 1 or len(next(iter(distinct))) == 1:
+        return images
+    return found
+
+
+def _check_single_bands(images: Sequence[Image]) -> None:
+    for image in images:
+        if len(image.header.bands) > 1:
+            raise DltsError(
+                f"--pattern has {{band}}, which needs one band per file, and {image.header.path}"
+                f" has {len(image.header.bands)} bands"
+            )
+
+
+def _same_place(one: Header, other: Header) -> bool:
+    """True where two images cover the same ground, within a pixel of the coarser one."""
+    if one.crs != other.crs or one.crs is None:
+        return one.crs == other.crs and one.transform == other.transform
+    coarse, fine = sorted((one.grid, other.grid), key=lambda grid: grid.width * grid.height)
+    box = box_in(coarse, [fine.xy(0, 0), fine.xy(fine.height, fine.width)])
+    whole = (0.0, 0.0, float(coarse.height), float(coarse.width))
+    return all(abs(edge - expected) < 1 for edge, expected in zip(box, whole, strict=True))
