@@ -11,27 +11,21 @@ import numpy as np
 import onnx
 import rasterio
 from onnx import TensorProto, helper
-from rasterio.crs import CRS
-from rasterio.transform import Affine
 
-from dlts_beam.grid import Grid
 from dlts_beam.spec import (
-    Band,
     ClassTable,
     Ledger,
     ModelSpec,
     PreparationSpec,
-    Reading,
     SamplesSpec,
     SeriesSpec,
     ServingSpec,
-    Source,
-    SourceFile,
-    TimeStep,
 )
+from pipelines.classify_img_series import main
+from tests.helpers import make_series
 
-WKT = CRS.from_epsg(32721).to_wkt()
 NODATA = 0
+FILL = 500.0
 CLASSES = ClassTable.from_csv("value,name,colour\n3,darker,#8c564b\n7,brighter,#009e73\n")
 # A class map of the fake model depends on differences only, so a power of two keeps all sums exact.
 SCALE = 2.0**-14
@@ -53,53 +47,12 @@ class Scene:
     stored: np.ndarray
 
 
-def make_series(
-    folder: Path,
-    stored: np.ndarray,
-    dates: Sequence[str] | None = None,
-    block: int = 16,
-    reading: Reading | None = None,
+def write_scene(
+    folder: Path, stored: np.ndarray, first: str = "2020-01-03", dated: bool = True, block: int = 16
 ) -> Scene:
-    """Write one GeoTIFF per time step and the ``series.json`` that step 1 would write for them.
-
-    Args:
-        stored: uint16 (T, H, W, B).
-        dates: ISO dates; numbered steps without.
-        block: side of the files' storage blocks, a multiple of 16.
-    """
-    steps, height, width, bands = stored.shape
-    grid = Grid(WKT, (30.0, 0.0, 500_000.0, 0.0, -30.0, 8_800_000.0), height, width)
-    images_folder = folder / "images"
-    images_folder.mkdir(parents=True, exist_ok=True)
-    paths, files = [], []
-    for step in range(steps):
-        path = images_folder / f"image_{step:03d}.tif"
-        with rasterio.open(
-            path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=stored.dtype.name,
-            crs=CRS.from_wkt(WKT), transform=Affine(*grid.transform), nodata=NODATA,
-            tiled=True, blockxsize=block, blockysize=block, compress="deflate", interleave="pixel",
-        ) as dataset:  # fmt: skip
-            dataset.write(np.moveaxis(stored[step], -1, 0))
-        paths.append(path)
-        files.append(source_file(path, height, width, block))
-    spec = SeriesSpec(
-        grid=grid,
-        steps=tuple(TimeStep(step, dates[step] if dates is not None else None) for step in range(steps)),
-        bands=tuple(Band(b + 1, f"b{b + 1}", stored.dtype.name, float(NODATA)) for b in range(bands)),
-        files=tuple(files),
-        sources=tuple(tuple((Source(step, b + 1),) for b in range(bands)) for step in range(steps)),
-        reading=reading or Reading(),
-    )
-    (folder / "series.json").write_text(spec.to_json())
-    return Scene(folder, tuple(paths), spec, stored)
-
-
-def source_file(path: Path, height: int, width: int, block: int, row: int = 0, col: int = 0) -> SourceFile:
-    """The entry of a file as it is on disk now."""
-    status = path.stat()
-    return SourceFile(
-        str(path), row, col, height, width, status.st_size, str(status.st_mtime_ns), block=(block, block)
-    )
+    """Write stored values (T, H, W, B), 13 days apart, as a series whose nodata is 0."""
+    spec = make_series(folder, stored, first=first, every=13, nodata=NODATA, dated=dated, block=block)
+    return Scene(folder, tuple(Path(file.path) for file in spec.files), spec, stored)
 
 
 def random_scene(
@@ -110,17 +63,15 @@ def random_scene(
     bands: int = 2,
     cloud: float = 0.2,
     seed: int = 0,
-    dates: Sequence[str] | None = None,
+    first: str = "2020-01-03",
+    dated: bool = True,
 ) -> Scene:
-    """Noise with holes; one corner was never observed, one pixel only once."""
+    """Noise with holes in uint16; one corner was never observed."""
     generator = np.random.default_rng(seed)
     stored = generator.integers(1, 2000, (steps, height, width, bands), np.uint16)
     stored[generator.random((steps, height, width)) < cloud] = NODATA
     stored[:, : height // 6, : width // 6] = NODATA
-    if dates is None:
-        first = np.datetime64("2020-01-03")
-        dates = [str(first + 13 * step) for step in range(steps)]
-    return make_series(folder, stored, dates)
+    return write_scene(folder, stored, first, dated)
 
 
 def make_model(
@@ -130,7 +81,7 @@ def make_model(
     batch: int = 64,
     classes: ClassTable = CLASSES,
     names: Sequence[str] = ("loss",),
-    fill: float = 500.0,
+    preparation: PreparationSpec | None = None,
     reverse: bool = False,
 ) -> Path:
     """A model folder with a hand-made serving model: class 1 where the last step is brighter than the first.
@@ -141,32 +92,47 @@ def make_model(
         reverse: another model of the same shape: class 1 where the last step is darker.
     """
     bands = tuple(band.name for band in series.bands)
-    serving = ServingSpec(batch, patch // 2, len(series.steps), len(bands), 2)
-    digests = {}
+    preparation = preparation or PreparationSpec(bands, (FILL,) * len(bands))
+    timeline = preparation.timeline
+    steps = len(series.steps) if timeline is None else timeline.count
+    serving = ServingSpec(batch, patch // 2, steps, len(preparation.names), 2)
+    content = brightness_model(serving, reverse).SerializeToString()
     for name in names:
-        content = brightness_model(serving, reverse).SerializeToString()
         path = folder / "serving" / name / "model.onnx"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        digests[name] = hashlib.sha256(content).hexdigest()
-    spec = ModelSpec(
-        samples=SamplesSpec(
-            series=series.fingerprint(), grid=series.grid, steps=series.steps, bands=series.bands,
-            dtype="uint16", patch=patch, classes=classes, class_counts=(1, 1), shards=1, samples=2,
-            block_size=300.0, features=Ledger(2, 2), candidates=Ledger(2, 2),
-        ),
+    digests = dict.fromkeys(names, hashlib.sha256(content).hexdigest())
+    spec = model_spec(series, serving, preparation, classes, digests)
+    (folder / "model.json").write_text(spec.to_json())
+    return folder
+
+
+def model_spec(
+    series: SeriesSpec,
+    serving: ServingSpec,
+    preparation: PreparationSpec,
+    classes: ClassTable = CLASSES,
+    digests: dict[str, str] | None = None,
+) -> ModelSpec:
+    """``model.json`` of a model that fits the series."""
+    count = len(classes)
+    samples = SamplesSpec(
+        series=series.fingerprint(), grid=series.grid, steps=series.steps, bands=series.bands,
+        dtype="uint16", patch=serving.patch, classes=classes, class_counts=(1,) * count, shards=1,
+        samples=count, block_size=300.0, features=Ledger(count, count), candidates=Ledger(count, count),
+    )  # fmt: skip
+    return ModelSpec(
+        samples=samples,
         steps=series.steps,
         bands=series.bands,
         classes=classes,
-        preparation=PreparationSpec(bands, (fill,) * len(bands)),
+        preparation=preparation,
         architecture="brightness",
         config={},
         settings={},
         serving=serving,
-        serving_sha256=digests,
-    )  # fmt: skip
-    (folder / "model.json").write_text(spec.to_json())
-    return folder
+        serving_sha256=digests or {"loss": "0" * 64},
+    )
 
 
 def brightness_model(serving: ServingSpec, reverse: bool = False) -> onnx.ModelProto:
@@ -217,7 +183,7 @@ def brightness_model(serving: ServingSpec, reverse: bool = False) -> onnx.ModelP
 
 
 def expected_map(
-    stored: np.ndarray, days: np.ndarray, patch: int, classes: ClassTable = CLASSES, fill: float = 500.0
+    stored: np.ndarray, days: np.ndarray, patch: int, classes: ClassTable = CLASSES
 ) -> np.ndarray:
     """The fake model's map in plain numpy: gaps filled with `numpy.interp`, patches cut one by one."""
     _, height, width, bands = stored.shape
@@ -227,7 +193,7 @@ def expected_map(
             for band in range(bands):
                 series = stored[:, row, col, band]
                 good = series != NODATA
-                filled[:, row, col, band] = np.interp(days, days[good], series[good]) if good.any() else fill
+                filled[:, row, col, band] = np.interp(days, days[good], series[good]) if good.any() else FILL
     difference = (filled[-1] - filled[0]).sum(axis=-1)
     half = patch // 2
     padded = np.pad(difference, half, mode="edge")
@@ -236,3 +202,15 @@ def expected_map(
     out = np.where(brighter, classes.values[1], classes.values[0]).astype(classes.map_dtype)
     out[(stored == NODATA).all(axis=(0, 3))] = classes.nodata
     return out
+
+
+def classify(scene: Scene, model: Path, output: Path, *flags: str) -> int:
+    """Run step 4 in this process, one worker unless the flags say otherwise; gives the exit status."""
+    given = [] if "--direct_num_workers" in flags else ["--direct_num_workers", "1"]
+    return main(["-i", str(scene.folder), "-m", str(model), "-o", str(output), *given, *flags])
+
+
+def read_map(path: Path) -> np.ndarray:
+    """The first band."""
+    with rasterio.open(path) as dataset:
+        return dataset.read(1)

@@ -1,0 +1,172 @@
+"""The map is the same bytes however the grid is cut: tiles, windows, workers; and the comparison can fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import Affine
+
+from dlts_beam import storage
+from dlts_beam.beam import classify as classify_module
+from dlts_beam.beam.handler import Cube, Unread
+from dlts_beam.grid import Window
+from dlts_beam.plan import make_plan, pixel_bytes, window_bytes
+from dlts_beam.spec import ModelSpec, PreparationSpec, Warp
+from tests.fakes import (
+    NODATA,
+    Scene,
+    classify,
+    expected_map,
+    make_model,
+    model_spec,
+    random_scene,
+    read_map,
+)
+
+HEIGHT, WIDTH = 37, 53
+TILES = (16, 32, 64, 53)
+WINDOWS = (7, 16, 64)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return random_scene(tmp_path_factory.mktemp("scene") / "series", HEIGHT, WIDTH)
+
+
+def budget(scene: Scene, model: Path, window: int) -> str:
+    """The smallest --memory that gives windows of this side (a window of 64 holds the whole scene)."""
+    spec = ModelSpec.from_json((model / "model.json").read_text())
+    height, width = min(window, HEIGHT), min(window, WIDTH)
+    memory = window_bytes(height, width, spec.serving.halo, pixel_bytes(scene.spec, spec))
+    plan = make_plan(scene.spec, spec, 64, memory)
+    assert (plan.window_height, plan.window_width) == (height, width)
+    return str(memory)
+
+
+def cuts(scene: Scene, model: Path) -> Iterator[tuple[str, ...]]:
+    """All tile sizes, all window sizes, one worker and two."""
+    for tile in TILES:
+        yield ("--tile", str(tile))
+    for window in WINDOWS:
+        yield ("--tile", "64", "--memory", budget(scene, model, window))
+    for workers, window in itertools.product(("1", "2"), WINDOWS[:2]):
+        memory = budget(scene, model, window)
+        yield ("--tile", "16", "--memory", memory, "--direct_num_workers", workers)
+
+
+def maps(scene: Scene, model: Path, folder: Path, most: int | None = None) -> list[bytes]:
+    """The bytes of the map for every cut, or for the first ``most`` of them."""
+    found = []
+    for number, flags in enumerate(itertools.islice(cuts(scene, model), most)):
+        output = folder / f"cut_{number}" / "map.tif"
+        assert classify(scene, model, output, *flags) == 0
+        found.append(output.read_bytes())
+    return found
+
+
+@pytest.mark.parametrize("patch", [1, 3, 5])
+def test_the_map_is_that_of_plain_numpy_for_every_cut(scene: Scene, tmp_path: Path, patch: int) -> None:
+    model = make_model(tmp_path / "model", scene.spec, patch, batch=64)
+    assert len(set(maps(scene, model, tmp_path))) == 1
+    found = read_map(tmp_path / "cut_0" / "map.tif")
+    np.testing.assert_array_equal(found, expected_map(scene.stored, scene.spec.days, patch))
+    assert set(np.unique(found)) == {3, 7, 255}
+
+
+@pytest.mark.parametrize(("architecture", "patch"), [("lstm", 1), ("conv_bilstm", 3), ("conv_bilstm", 5)])
+def test_a_real_network_gives_one_map_for_every_cut(
+    scene: Scene, tmp_path: Path, architecture: str, patch: int
+) -> None:
+    model = real_model(tmp_path / "model", scene, architecture, patch)
+    assert len(set(maps(scene, model, tmp_path))) == 1
+    assert len(np.unique(read_map(tmp_path / "cut_0" / "map.tif"))) == 3
+
+
+def test_aligned_images_give_one_map_for_every_cut(tmp_path: Path) -> None:
+    scene = off_lattice_scene(tmp_path / "series")
+    model = make_model(tmp_path / "model", scene.spec, patch=3)
+    assert len(set(maps(scene, model, tmp_path))) == 1
+    assert len(np.unique(read_map(tmp_path / "cut_0" / "map.tif"))) == 3
+
+
+def test_imagine_maps_are_the_same_bytes_too(scene: Scene, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model", scene.spec, patch=3)
+    outputs = [tmp_path / tile / "map.img" for tile in ("16", "64")]
+    for output in outputs:
+        assert classify(scene, model, output, "--tile", output.parent.name) == 0
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_the_comparison_can_fail(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the halo every cut shows: the comparison above would see it."""
+
+    def read_without_halo(reading: classify_module._ReadWindows, window: Window) -> tuple[Cube | Unread, int]:
+        values, valid = reading._reader.read(window)
+        return Cube(window, window, values, valid), 0
+
+    monkeypatch.setattr(classify_module._ReadWindows, "_read", read_without_halo)
+    model = make_model(tmp_path / "model", scene.spec, patch=3)
+    assert len(set(maps(scene, model, tmp_path, most=3))) > 1
+
+
+def test_two_readers_at_once_see_the_same_pixels(scene: Scene) -> None:
+    """Workers are threads of one process: each has a reader of its own."""
+    from dlts_beam.io.raster.reader import SeriesReader
+
+    def read(_: int) -> bytes:
+        with SeriesReader(scene.spec) as reader:
+            return reader.read(Window(3, 5, 20, 30))[0].tobytes()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len(set(threads.map(read, range(8)))) == 1
+
+
+def real_model(folder: Path, scene: Scene, architecture: str, patch: int) -> Path:
+    """A network of the trainer's with weights that are not trivial, exported as the trainer does it."""
+    from tests.trainer.serving.agreement import make_model as make_network
+    from tests.trainer.serving.agreement import small_settings
+    from trainer.export import export_serving, serving_digest
+    from trainer.layers import Statistics, set_statistics
+    from trainer.models import ModelShape, find_architecture
+
+    steps, _, _, bands = scene.stored.shape
+    shape = ModelShape(time_steps=steps, bands=bands, patch=patch, classes=2)
+    network = make_network(architecture, shape, small_settings(architecture))
+    uniform = np.random.default_rng(1).uniform(1, 2000, (200, steps, patch, patch, bands))
+    set_statistics(network, Statistics.measure(uniform))
+    serving_folder = str(folder / "serving" / "loss")
+    serving = export_serving(network, find_architecture(architecture), shape, serving_folder, batch=64)
+    names = tuple(band.name for band in scene.spec.bands)
+    preparation = PreparationSpec(names, (900.0,) * bands)
+    digests = {"loss": serving_digest(serving_folder)}
+    spec = model_spec(scene.spec, serving, preparation, digests=digests)
+    (folder / "model.json").write_text(spec.to_json())
+    return folder
+
+
+def off_lattice_scene(folder: Path) -> Scene:
+    """A series whose second image lies half a pixel off and is turned onto the grid when read."""
+    scene = random_scene(folder, HEIGHT, WIDTH, cloud=0.05)
+    path = scene.images[-1]
+    a, b, c, d, e, f = scene.spec.grid.transform
+    with rasterio.open(path) as image:
+        profile, pixels = image.profile, image.read()
+    profile["transform"] = Affine(a, b, c + 0.4 * a, d, e, f - 0.3 * a)
+    with rasterio.open(path, "w", **profile) as image:
+        image.write(pixels)
+    stamp = storage.stat(path)
+    files = list(scene.spec.files)
+    files[-1] = dataclasses.replace(
+        files[-1], row=0, col=0, size=stamp.size, stamp=stamp.stamp, warp=Warp("bilinear")
+    )
+    spec = dataclasses.replace(scene.spec, files=tuple(files))
+    (folder / "series.json").write_text(spec.to_json())
+    assert spec.bands[0].nodata == NODATA
+    return dataclasses.replace(scene, spec=spec)
