@@ -47,6 +47,12 @@ class ModelFolder:
         """Folder of the serving model of that name."""
         return self.join(SERVING, name)
 
+    def copy_serving(self, source: str, name: str) -> None:
+        """Give the serving model ``source`` the second name ``name``."""
+        for entry in storage.list_files(self.serving_path(source), recursive=True):
+            inside = entry.path.removeprefix(self.serving_path(source)).lstrip("/" + os.sep)
+            storage.write_bytes(storage.join(self.serving_path(name), inside), storage.read_bytes(entry.path))
+
     def save_model(self, model: keras.Model, name: str) -> None:
         """Write ``<name>_model.keras``, whole or not at all."""
         with storage.staged(self.model_path(name)) as aside:

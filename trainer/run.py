@@ -16,7 +16,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.spec import ModelSpec, PreparationSpec, SamplesSpec, ServingSpec
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL, SAVED_MODELS
 from trainer import evaluate, plots, report, split, statistics
-from trainer.dataset import Samples, observed_steps, prepare_samples, read_samples, read_spec
+from trainer.dataset import Samples, read_samples, read_spec
 from trainer.export import export_serving, serving_digest
 from trainer.feed import FitData
 from trainer.fit import FitSettings, Progress, fit_model, seed_everything
@@ -24,6 +24,7 @@ from trainer.folder import CONFUSION_PNG, METRICS_JSON, REPORT_HTML, ModelFolder
 from trainer.layers import set_statistics
 from trainer.models import Architecture, ModelShape, build_model, find_architecture
 from trainer.options import parse_preparation, parse_timeline, prepared_days, read_config, sample_groups
+from trainer.prepared import observed_steps, prepare_samples
 
 CHECKED_SAMPLES = 256  # real samples on which the serving models are compared with Keras
 EVALUATION = "evaluation"  # subfolder for the files of --only-evaluate
@@ -201,9 +202,14 @@ def export_all(
     digests: dict[str, str] = {}
     serving: ServingSpec | None = None
     checked = np.asarray(real[:: max(1, len(real) // CHECKED_SAMPLES)][:CHECKED_SAMPLES])
+    of_epoch: dict[int, str] = {}
     for name in SAVED_MODELS:
-        model.set_weights(progress.best[name])
-        serving = export_serving(model, architecture, shape, folder.serving_path(name), checked)
+        same = of_epoch.setdefault(progress.best_epoch[name], name)
+        if same == name:
+            model.set_weights(progress.best[name])
+            serving = export_serving(model, architecture, shape, folder.serving_path(name), checked)
+        else:
+            folder.copy_serving(same, name)
         digests[name] = serving_digest(folder.serving_path(name))
     assert serving is not None
     return serving, digests

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlts_beam.spec import PreparationSpec
-from trainer.dataset import Samples, observed_means
+from trainer.dataset import Samples
 from trainer.layers import Statistics
+from trainer.prepared import observed_means
 
 # Percentiles of more values than this are taken from a part of the training series, evenly chosen.
 MOST_VALUES = 50_000_000

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlts_beam.errors import DltsError
+from dlts_beam.spec import IndexSpec, Timeline
+from tests.trainer.helpers import make_fake, write_fake
+from trainer.dataset import read_samples
+from trainer.options import parse_preparation, parse_timeline, prepared_days, read_config, sample_groups
+
+SPEC = make_fake(steps=24).spec
+
+
+def test_timelines() -> None:
+    assert parse_timeline(None, "interpolate", SPEC) is None
+    assert parse_timeline("0/352/16", "interpolate", SPEC) == Timeline(0.0, 16.0, 23)
+    assert parse_timeline("09-01/08-31/30", "median", SPEC) == Timeline(243.0, 30.0, 13, False, "median")
+    assert parse_timeline("5", "max:b1", SPEC) == Timeline(0.0, 92.0, 5, True, "max", "b1")
+
+
+@pytest.mark.parametrize("text", ["", "a/b/c", "1", "0/10", "0/10/0", "10/0/1", "13-01/02-01/5"])
+def test_wrong_timelines(text: str) -> None:
+    with pytest.raises(DltsError, match="--timeline"):
+        parse_timeline(text, "interpolate", SPEC)
+
+
+def test_wrong_composites() -> None:
+    with pytest.raises(DltsError, match="needs --timeline"):
+        parse_timeline(None, "median", SPEC)
+    with pytest.raises(DltsError, match="timeline method must be one of"):
+        parse_timeline("0/352/16", "mean", SPEC)
+
+
+def test_preparation_from_flags() -> None:
+    made = parse_preparation(SPEC, ["b2", "b1"], ["ND=b2,b1"], None, 2)
+    assert made.names == ("b2", "b1", "ND")
+    assert made.indices == (IndexSpec("ND", "b2", "b1"),)
+    assert made.min_valid == 2
+    for bands, indices, timeline, text in (
+        (["b9"], [], None, "no band b9"),
+        (["b1", "b1"], [], None, "b1 is named twice"),
+        (None, ["b1=b1,b2"], None, "b1 is named twice"),
+        (None, ["ND"], None, "must look like NDVI=NIR,RED"),
+        (["b1"], ["ND=b1,b2"], None, "no band b2"),
+        (None, [], Timeline(0, 16, 3, True, "max", "EVI"), "no such band or index"),
+    ):
+        with pytest.raises(DltsError, match=text):
+            parse_preparation(SPEC, bands, indices, timeline, 1)
+
+
+def test_groups_and_days(tmp_path: Path) -> None:
+    fake = make_fake((4, 4))
+    fake.kept["place"] = ["north"] * 3 + ["south"] * 5
+    fake.features[:] = 7
+    fake.days += np.arange(8)[:, None] * 365
+    samples = read_samples([write_fake(tmp_path, fake)])
+    assert len(set(sample_groups(samples, "sample"))) == 8
+    assert set(sample_groups(samples, "polygon")) == {"0:7"}
+    assert set(sample_groups(samples, "place")) == {"north", "south"}
+    with pytest.raises(DltsError, match=r"--split-by region.*sample, block, polygon, place"):
+        sample_groups(samples, "region")
+    plain = parse_preparation(fake.spec, None, [], None, 1)
+    assert prepared_days(samples, plain) == (0.0, 16.0, 32.0, 48.0, 64.0, 80.0)
+    regular = replace(plain, timeline=Timeline(4.0, 30.0, 3))
+    assert prepared_days(samples, regular) == (0.0, 30.0, 60.0)
+
+
+def test_model_config(tmp_path: Path) -> None:
+    assert read_config(None) == {}
+    (tmp_path / "c.json").write_text('{"units": 8}')
+    assert read_config(str(tmp_path / "c.json")) == {"units": 8}
+    (tmp_path / "c.json").write_text("[1]")
+    with pytest.raises(DltsError, match="must hold an object"):
+        read_config(str(tmp_path / "c.json"))

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from dlts_beam.spec import ModelSpec
+from tests.trainer.helpers import make_fake, write_fake
+from trainer.__main__ import build_parser, main
+from trainer.dataset import read_samples
+from trainer.evaluate import predict, predicted_classes
+from trainer.folder import ModelFolder
+from trainer.prepared import prepare_samples
+from trainer.split import from_csv
+
+SMALL = {"lstm": {"units": 8}, "conv_bilstm": {"filters": 4, "units": 4, "dense1": 8, "dense2": 8}}
+
+
+def run(*flags: object) -> int:
+    return main([str(flag) for flag in flags])
+
+
+def small(folder: Path, name: str) -> str:
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(SMALL[name]))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of ``lstm`` beside its samples folder."""
+    base = tmp_path_factory.mktemp("trained")
+    write_fake(base / "samples", make_fake((40, 30, 30), patch=3))
+    flags = ["-i", base / "samples", "-o", base / "model", "--model", "lstm", "-e", 8, "-l", 0.02]
+    assert run(*flags, "--model-config", small(base, "lstm")) == 0
+    return base
+
+
+def test_the_model_folder_is_complete(trained: Path) -> None:
+    model = trained / "model"
+    files = {path.name for path in model.iterdir()}
+    assert files >= {
+        "last_model.keras", "acc_model.keras", "loss_model.keras", "serving", "model.json", "classes.csv",
+        "log", "metrics.json", "report.html", "history.csv", "splits.csv", "confusion_matrix.png",
+    }  # fmt: skip
+    spec = ModelSpec.from_json((model / "model.json").read_text())
+    assert spec.architecture == "lstm"
+    assert spec.config == {"units": 8}
+    assert spec.preparation.bands == ("b1", "b2")
+    assert spec.serving.classes == 3
+    assert spec.settings["learning_rate"] == 0.02
+    for name, digest in spec.serving_sha256.items():
+        onnx = (model / "serving" / name / "model.onnx").read_bytes()
+        assert hashlib.sha256(onnx).hexdigest() == digest
+    assert set(spec.serving_sha256) == {"last", "acc", "loss"}
+    report = (model / "report.html").read_text()
+    assert "data:image/png;base64," in report
+    assert "http" not in report
+
+
+def test_metrics_are_those_of_the_test_split(trained: Path) -> None:
+    model = trained / "model"
+    found = json.loads((model / "metrics.json").read_text())
+    splits = from_csv((model / "splits.csv").read_text(), "splits.csv")
+    assert found["split"] == "test"
+    assert found["samples"] == list(splits.values()).count("test") == 14
+    spec = ModelSpec.from_json((model / "model.json").read_text())
+    samples = read_samples([str(trained / "samples")], centre=True)
+    prepared = prepare_samples(samples, spec.preparation)
+    places = np.array([k for k, name in enumerate(samples.ids) if splits[name] == "test"])
+    predicted = predicted_classes(predict(ModelFolder(str(model)).load_model("loss"), prepared, places))
+    share = (predicted == samples.class_ids[places]).mean()
+    assert found["overall_accuracy"]["value"] == pytest.approx(share, abs=1e-6)
+    assert share > 0.9
+
+
+def test_only_evaluate_measures_the_same_and_trains_nothing(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = trained / "model"
+    before = {p: p.stat().st_mtime_ns for p in model.iterdir() if p.is_file()}
+    assert run("-i", trained / "samples", "-o", model, "-n") == 0
+    assert "14 of 100 samples are measured" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in model.iterdir() if p.is_file()} == before
+    again = json.loads((model / "evaluation" / "metrics.json").read_text())
+    assert again == json.loads((model / "metrics.json").read_text())
+
+
+def test_only_evaluate_on_other_samples_counts_all(trained: Path, tmp_path: Path) -> None:
+    other = write_fake(tmp_path / "other", make_fake((10, 10, 10), seed=5, patch=1))
+    assert run("-i", other, "-o", trained / "model", "-n") == 0
+    found = json.loads((trained / "model" / "evaluation" / "metrics.json").read_text())
+    known = from_csv((trained / "model" / "splits.csv").read_text(), "")
+    names = make_fake((10, 10, 10), seed=5).ids
+    assert found["samples"] == sum(known.get(name, "test") == "test" for name in names)
+
+
+@pytest.mark.parametrize(
+    ("fake", "text"),
+    [
+        (make_fake((5, 5, 5), bands=1), "no band b2"),
+        (make_fake((5, 5, 5), steps=7), "7 time steps, the model takes 6"),
+        (make_fake((5, 5, 5), class_names=["a", "b", "c"]), "their classes are a, b, c"),
+    ],
+)
+def test_samples_that_do_not_fit_the_model_are_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake: object, text: str
+) -> None:
+    folder = write_fake(tmp_path, fake)  # type: ignore[arg-type]
+    assert run("-i", folder, "-o", trained / "model", "-n") == 1
+    assert text in capsys.readouterr().err
+
+
+def test_conv_bilstm_on_patches_with_all_options(tmp_path: Path) -> None:
+    fake = make_fake((20, 20), patch=3, bands=3)
+    fake.valid[:, 3] = False
+    write_fake(tmp_path / "s", fake)
+    flags = ["-i", tmp_path / "s", "-o", tmp_path / "m", "-e", 1, "-t", 0, "-v", 0.2, "--bands", "b3", "b1"]
+    flags += ["--index", "ND=b3,b1", "--timeline", "0/80/20", "--split-by", "block"]
+    assert run(*flags, "--model-config", small(tmp_path, "conv_bilstm")) == 0
+    spec = ModelSpec.from_json((tmp_path / "m" / "model.json").read_text())
+    assert spec.serving.time_steps == 5
+    assert spec.serving.patch == 3
+    assert spec.preparation.names == ("b3", "b1", "ND")
+    assert [band.name for band in spec.bands] == ["b3", "b1"]
+    found = json.loads((tmp_path / "m" / "metrics.json").read_text())
+    assert found["split"] == "validation"
+    assert run("-i", tmp_path / "s", "-o", tmp_path / "m", "-n") == 0
+    again = json.loads((tmp_path / "m" / "evaluation" / "metrics.json").read_text())
+    assert again["samples"] == 40  # trained with -t 0: all of them
+
+
+def test_no_validation_and_no_test(tmp_path: Path) -> None:
+    write_fake(tmp_path / "s", make_fake((8, 8)))
+    flags = ["-i", tmp_path / "s", "-o", tmp_path / "m", "--model", "lstm", "-e", 1, "-v", 0, "-t", 0]
+    assert run(*flags, "--model-config", small(tmp_path, "lstm")) == 0
+    assert json.loads((tmp_path / "m" / "metrics.json").read_text())["split"] == "train"
+
+
+def _bad(tmp_path: Path, fake: object, *flags: object) -> list[object]:
+    write_fake(tmp_path / "s", fake)  # type: ignore[arg-type]
+    return ["-i", tmp_path / "s", "-o", tmp_path / "m", "-e", 1, *flags]
+
+
+@pytest.mark.parametrize(
+    ("counts", "flags", "text"),
+    [
+        ((12,), ["--model", "lstm"], "all 12 samples are of one class"),
+        ((12, 0), ["--model", "lstm"], "all 12 samples are of one class"),
+        ((6, 6, 0), ["--model", "lstm"], "no sample is of class class 2"),
+        ((1, 1, 0), ["--model", "lstm"], "fewer samples (2) than classes (3)"),
+        ((30, 2), ["--model", "lstm"], "split has no sample of class 1 (2 samples in all)"),
+        ((12, 12), [], "lstm"),
+        ((12, 12), ["--model", "resnet"], "unknown model 'resnet'"),
+        ((12, 12), ["--model", "lstm", "-v", 0.6, "-t", 0.4], "leave nothing for training"),
+        ((12, 12), ["--model", "lstm", "-e", 0], "-e/--epochs must be 1 or more"),
+        ((12, 12), ["--model", "lstm", "--split-by", "farm"], "no attribute of that name"),
+        ((12, 12), ["--model", "lstm", "--bands", "nir"], "no band nir"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    counts: tuple[int, ...],
+    flags: list[object],
+    text: str,
+) -> None:
+    assert run(*_bad(tmp_path, make_fake(counts), *flags)) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert text in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "m" / "model.json").exists()
+
+
+def test_an_output_that_cannot_be_written_is_found_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "m").write_text("a file")
+    assert run(*_bad(tmp_path, make_fake((12, 12)), "--model", "lstm")) == 1
+    assert "error: " in capsys.readouterr().err
+
+
+def test_a_folder_without_a_model_cannot_be_evaluated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*_bad(tmp_path, make_fake((12, 12)), "-n")) == 1
+    assert "is not a model folder" in capsys.readouterr().err
+
+
+def test_help_is_fast_and_loads_no_framework() -> None:
+    code = (
+        "import sys\nfrom trainer.__main__ import build_parser\nbuild_parser().format_help()\n"
+        "print([m for m in ('tensorflow', 'keras', 'apache_beam', 'rasterio') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
+    assert found.stdout.strip() == "[]", found.stderr
+    defaults = build_parser().parse_args(["-i", "a", "-o", "b"])
+    assert (defaults.seed, defaults.epochs, defaults.batch_size, defaults.learning_rate) == (2, 100, 16, 5e-5)
+    assert (defaults.validation_split, defaults.test_split, defaults.model) == (0.15, 0.15, "conv_bilstm")
+
+
+def test_a_hostile_model_file_runs_no_code(trained: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    inputs = keras.Input((6, 1, 1, 2))
+    outputs = keras.layers.Lambda(lambda x, path=str(marker): (Path(path).touch(), x)[1])(inputs)
+    folder = ModelFolder(str(tmp_path))
+    folder.save_model(keras.Model(inputs, outputs), "loss")
+    marker.unlink(missing_ok=True)
+    with pytest.raises(Exception, match="cannot be loaded with Keras"):
+        folder.load_model("loss")
+    assert not marker.exists()
