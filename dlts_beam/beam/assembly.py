@@ -177,9 +177,8 @@ def publish(job: MapJob, records: Sequence[TileRecord]) -> Certificate:
         DltsError: tiles are missing, or something cannot be written.
     """
     job.certify(records, {})  # before anything is replaced
-    tiles = [record.tile for record in records if record.quarantined is None]
     for path, mosaic in job.mosaics.items():
-        assemble(job.parts, mosaic, tiles, path)
+        assemble(job.parts, mosaic, records, path)
     certificate = job.certify(records, _digests(job))
     storage.write_text(job.certificate, certificate.to_json())
     return certificate

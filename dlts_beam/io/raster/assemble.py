@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
+import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterWindow
 
 from dlts_beam import storage
+from dlts_beam.certificate import TileRecord
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid, Tile
 from dlts_beam.io.raster.handles import GDAL_CACHE_BYTES
-from dlts_beam.io.raster.parts import MAP, PROBABILITIES, part_name
+from dlts_beam.io.raster.parts import MAP, PROBABILITIES, checksum, part_name
 from dlts_beam.spec import ClassTable
 
 AUX = ".aux.xml"
 DRIVERS = {".tif": "COG", ".tiff": "COG", ".img": "HFA"}
 OVERVIEW_BLOCK = 512
+_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 _GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16"}
 
 
@@ -153,20 +159,21 @@ def _attributes(classes: ClassTable) -> list[str]:
     return [*lines, "</GDALRasterAttributeTable>"]
 
 
-def assemble(parts: str, mosaic: Mosaic, tiles: Iterable[Tile], output: str) -> None:
-    """Build the raster beside its name and rename it; readers never see half of it.
+def assemble(parts: str, mosaic: Mosaic, records: Sequence[TileRecord], output: str) -> None:
+    """Build the raster beside its name, read it back, and rename it; readers never see half of it.
 
     Args:
         parts: folder of the tiles' files.
-        tiles: the tiles that have a part; all others are nodata.
+        records: of all tiles; quarantined ones and those that have none are nodata.
         output: ends in .tif or .img.
 
     Raises:
-        DltsError: a part cannot be read or the raster cannot be written.
+        DltsError: a part cannot be read, or the raster cannot be written or does not hold the tiles.
     """
     driver = output_driver(output)
+    present = [record for record in records if record.quarantined is None]
     vrt = storage.join(parts, f"mosaic{mosaic.suffix.removesuffix('.tif')}.vrt")
-    storage.write_text(vrt, vrt_text(mosaic, tiles, rat=driver != "HFA"))
+    storage.write_text(vrt, vrt_text(mosaic, [record.tile for record in present], rat=driver != "HFA"))
     with (
         storage.staged(output) as aside,
         tempfile.TemporaryDirectory(dir=os.path.dirname(aside), prefix=".tmp-build-") as folder,
@@ -179,14 +186,41 @@ def assemble(parts: str, mosaic: Mosaic, tiles: Iterable[Tile], output: str) -> 
                     _write_cog(vrt, built, mosaic)
                 else:
                     _write_hfa(vrt, built, mosaic)
-        except RasterioError as error:
-            if "No space left" in f"{error} {error.__cause__}":
-                full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                raise storage.explain_os_error(full, output, "write") from error
+            # Some drivers lose what a full disk refuses without a word.
+            wrong = _first_difference(built, mosaic, present)
+        except (RasterioError, CPLE_BaseError) as error:
+            if _disk_is_full(folder):
+                raise storage.explain_os_error(_FULL, output, "write") from error
             raise DltsError(f"cannot write {output}: {error}") from error
+        if wrong is not None:
+            if _disk_is_full(folder):
+                raise storage.explain_os_error(_FULL, output, "write")
+            raise DltsError(
+                f"cannot write {output}: tile {wrong} did not arrive in it; run the command again"
+            )
         if os.path.exists(built + AUX):
             storage.upload(built + AUX, output + AUX)
         os.replace(built, aside)
+
+
+def _first_difference(built: str, mosaic: Mosaic, records: Iterable[TileRecord]) -> str | None:
+    """Name of the first tile whose pixels in the raster have another checksum than in its record."""
+    with rasterio.open(built) as dataset:
+        for record in records:
+            row, col, height, width = record.window
+            pixels = dataset.read(window=RasterWindow(col, row, width, height))
+            if mosaic.suffix == MAP:
+                same = checksum(pixels[0]) == record.checksum
+            else:
+                same = checksum(np.moveaxis(pixels, 0, -1)) == record.probabilities
+            if not same:
+                return record.name
+    return None
+
+
+def _disk_is_full(folder: str) -> bool:
+    """GDAL tells a full disk in many words or in none, so ask the system."""
+    return shutil.disk_usage(folder).free < 1 << 16
 
 
 def _write_cog(vrt: str, aside: str, mosaic: Mosaic) -> None:
