@@ -25,7 +25,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
 from dlts_beam.beam import worker
-from dlts_beam.beam.processes import watched_processes
+from dlts_beam.beam.local_workers import watched_workers
 from dlts_beam.errors import DltsError
 
 # The names that mean Beam's in-process runner here, in lower case. Beam's own DirectRunner would first try to
@@ -139,12 +139,11 @@ def find_sentence(error: BaseException) -> str | None:
 
 
 def _local_care(options: PipelineOptions) -> AbstractContextManager[None]:
-    """A context for the run: quiet, and with an eye on worker processes, where they are this machine's."""
+    """A context for the run: quiet, and with an eye on the workers, where they are this machine's."""
     if not runs_in_process(options.view_as(StandardOptions).runner):
         return nullcontext()
     worker.quiet()
-    mode = options.view_as(DirectOptions).direct_running_mode
-    return watched_processes() if mode == "multi_processing" else nullcontext()
+    return watched_workers()
 
 
 class _OptionsParser(_BeamArgumentParser):

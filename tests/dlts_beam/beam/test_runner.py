@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import (
     SetupOptions,
     StandardOptions,
 )
-from apache_beam.runners.worker import sdk_worker_main
+from apache_beam.runners.worker import sdk_worker, sdk_worker_main
 
 from dlts_beam.beam import runner
 from dlts_beam.errors import DltsError
@@ -98,19 +98,26 @@ def test_a_worker_s_sentence_comes_back_unchanged(mode: str, capfd: pytest.Captu
 
 
 class Die(beam.DoFn):
-    """Ends its process as the kernel does when memory runs out; the other elements take their time."""
+    """The first to come ends its process as the kernel does when memory runs out; the others take long."""
+
+    def __init__(self, marker: str):
+        self._marker = marker
 
     def process(self, element: int):
-        if element == 3:
+        try:
+            Path(self._marker).touch(exist_ok=False)
+        except FileExistsError:
+            time.sleep(100)
+        else:
+            time.sleep(1)  # let the other worker begin
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(60)
         yield element
 
 
-def test_a_worker_process_that_dies_ends_the_run(capfd: pytest.CaptureFixture[str]):
+def test_a_worker_process_that_dies_ends_the_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     def build(pipeline: beam.Pipeline) -> None:
         spread = pipeline | "Create" >> beam.Create(range(8)) | "Spread" >> beam.Reshuffle()
-        spread | "Die" >> beam.ParDo(Die())
+        spread | "Die" >> beam.ParDo(Die(str(tmp_path / "marker")))
 
     options = runner.parse_options(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
     start = time.perf_counter()
@@ -120,6 +127,27 @@ def test_a_worker_process_that_dies_ends_the_run(capfd: pytest.CaptureFixture[st
         runner.run_pipeline(build, options)
     assert time.perf_counter() - start < 60  # the worker that was still busy has been ended, not waited for
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_run_that_fails_before_its_last_worker_reports_ends(late: int, monkeypatch: pytest.MonkeyPatch):
+    started: list[sdk_worker.SdkHarness] = []
+    run_at_once = sdk_worker.SdkHarness.run
+
+    def run_late(harness: sdk_worker.SdkHarness) -> None:
+        started.append(harness)
+        if len(started) == late + 1:
+            time.sleep(2)
+        run_at_once(harness)
+
+    monkeypatch.setattr(sdk_worker.SdkHarness, "run", run_late)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        pipeline | "Create" >> beam.Create([7]) | "Refuse" >> beam.ParDo(Refuse())
+
+    with pytest.raises(DltsError):
+        runner.run_pipeline(build, runner.parse_options(["--direct_num_workers=2"]))
+    assert len(started) == 2
 
 
 def test_a_sentence_at_construction_comes_back_too():

@@ -1,4 +1,7 @@
-"""Local worker processes whose death ends the run with a sentence, where Beam's own would wait for ever."""
+"""Workers of the local runner that cannot make it wait for ever, where Beam's own can.
+
+This leans on Beam's internals, for which the version is pinned; the tests show what each piece is for.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ import grpc
 from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_fn_api_pb2
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
+    BeamFnControlServicer,
+    EmbeddedGrpcWorkerHandler,
+    GrpcWorkerHandler,
     SubprocessSdkWorkerHandler,
     WorkerHandler,
 )
@@ -23,6 +29,8 @@ from dlts_beam.beam import worker
 from dlts_beam.errors import DltsError
 
 _POLL_SECONDS = 0.2
+# All work is done and answered when a worker is dismissed; what is left is teardown.
+_GOODBYE_SECONDS = 60
 
 
 class Crew:
@@ -50,15 +58,15 @@ class Crew:
 
 
 @contextmanager
-def watched_processes() -> Iterator[None]:
-    """A context in which Beam's local worker processes are watched.
+def watched_workers() -> Iterator[None]:
+    """A context in which the in-process runner's workers, threads or processes, cannot make it hang.
 
     Raises:
         DltsError: at its end, when a worker process died.
     """
     crew = Crew()
 
-    class Watched(_WatchedWorkerHandler):
+    class Process(_ProcessWorker):
         _crew = crew
 
     def tell_of_thread(failed: threading.ExceptHookArgs) -> None:
@@ -67,8 +75,10 @@ def watched_processes() -> Iterator[None]:
             tell_before(failed)
 
     tell_before, threading.excepthook = threading.excepthook, tell_of_thread
-    before = WorkerHandler._registered_environments[python_urns.SUBPROCESS_SDK]
-    WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(Watched)
+    known = WorkerHandler._registered_environments
+    before = dict(known)
+    WorkerHandler.register_environment(python_urns.EMBEDDED_PYTHON_GRPC, bytes)(_ThreadWorker)
+    WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(Process)
     try:
         yield
     except Exception as error:
@@ -77,12 +87,29 @@ def watched_processes() -> Iterator[None]:
             raise
         raise DltsError(crew.sentence) from error
     finally:
-        WorkerHandler._registered_environments[python_urns.SUBPROCESS_SDK] = before
+        known.update(before)
         threading.excepthook = tell_before
 
 
-class _WatchedWorkerHandler(SubprocessSdkWorkerHandler):
-    """Starts a worker process as Beam's handler does, and answers for it once it is dead."""
+class _LateWorker(GrpcWorkerHandler):
+    """Dismisses a worker that has not reported yet.
+
+    A run that fails at once may be over before its last worker connects. Beam says goodbye to connected
+    workers only, so such a worker would wait for work, and the run for the worker, for ever.
+    """
+
+    def close(self) -> None:
+        if self.control_conn._state == BeamFnControlServicer.UNSTARTED_STATE:
+            self.control_conn.push(BeamFnControlServicer._DONE_MARKER)
+        super().close()
+
+
+class _ThreadWorker(_LateWorker, EmbeddedGrpcWorkerHandler):
+    """A worker in a thread of this process."""
+
+
+class _ProcessWorker(_LateWorker, SubprocessSdkWorkerHandler):
+    """A worker process, started as Beam does it; once it is dead, this answers for it."""
 
     _crew: Crew
 
@@ -97,6 +124,13 @@ class _WatchedWorkerHandler(SubprocessSdkWorkerHandler):
         self._closing.set()
         super().close()
 
+    def stop_worker(self) -> None:
+        try:
+            self.worker.wait(_GOODBYE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.worker.kill()
+        super().stop_worker()
+
     def _environment(self) -> dict[str, str]:
         provision = self.provision_info.provision_info
         return {
@@ -110,7 +144,7 @@ class _WatchedWorkerHandler(SubprocessSdkWorkerHandler):
 
     def _watch(self) -> None:
         status = self.worker.wait()
-        if status == 0:
+        if status == 0 or self._closing.is_set():
             return
         self._crew.tell_death(status)
         # Requests may still be pushed to the dead worker, so go on failing them until Beam gives up.
