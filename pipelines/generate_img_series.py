@@ -68,6 +68,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="band numbers from 1, in the order wanted (default: all, without the mask band)",
     )
     parser.add_argument(
+        "--band-names",
+        nargs="+",
+        metavar="NAME",
+        help="names of these bands, in the same order (default: from the files); models know bands by name",
+    )
+    parser.add_argument(
         "-o",
         "--output-dir",
         required=True,
@@ -258,6 +264,7 @@ def make_settings(arguments: argparse.Namespace, root: str) -> SeriesSettings:
     return SeriesSettings(
         root=root,
         bands=tuple(arguments.bands) if arguments.bands else None,
+        band_names=tuple(arguments.band_names) if arguments.band_names else None,
         pattern=arguments.pattern,
         dates=read_dates(arguments.dates) if arguments.dates is not None else None,
         undated=arguments.undated,

@@ -64,7 +64,7 @@ def plan_bands(images: Sequence[Image], settings: SeriesSettings) -> BandPlan:
         raise DltsError(f"--bands names a band twice: {' '.join(map(str, numbers))}")
     if not numbers:
         raise DltsError("the images have no band beside the mask band")
-    names = _names(images, labels, count)
+    names = _names(images, labels, count) | chosen_names(numbers, settings)
     bands = []
     for number in numbers:
         holders = _holders(images, labels, number)
@@ -74,6 +74,22 @@ def plan_bands(images: Sequence[Image], settings: SeriesSettings) -> BandPlan:
         holders = _holders(images, labels, mask)
         dtype = _agreed(mask, "data type", holders, lambda band: band.dtype, "")
     return BandPlan(tuple(bands), labels, mask, dtype)
+
+
+def chosen_names(numbers: Sequence[int], settings: SeriesSettings) -> dict[int, str]:
+    """Band number -> the name that the user gave it; empty where none was given.
+
+    Raises:
+        DltsError: there are more or fewer names than bands, or one comes twice.
+    """
+    names = settings.band_names
+    if names is None:
+        return {}
+    if len(names) != len(numbers):
+        raise DltsError(f"--band-names gives {len(names)} names for {len(numbers)} bands: give one for each")
+    if len(set(names)) != len(names):
+        raise DltsError(f"--band-names gives a name twice: {' '.join(names)}")
+    return dict(zip(numbers, names, strict=True))
 
 
 def make_band(
@@ -206,10 +222,11 @@ def stacked_bands(headers: Sequence[Header], names: Sequence[str], settings: Ser
     wrong = [number for number in numbers if not 1 <= number <= len(headers)]
     if wrong:
         raise DltsError(f"there is no band {wrong[0]}: {len(headers)} files make bands 1 to {len(headers)}")
+    given = chosen_names(numbers, settings)
     return [
         make_band(
             number,
-            names[number - 1],
+            given.get(number, names[number - 1]),
             [
                 (f"layer {layer} of {headers[number - 1].path}", band)
                 for layer, band in enumerate(headers[number - 1].bands, start=1)

@@ -123,7 +123,7 @@ def pattern_matches(path: str, settings: SeriesSettings) -> dict[str, str] | Non
     assert settings.pattern is not None
     expression = pattern_expression(settings.pattern, settings.undated or settings.dates is not None)
     file = relative_name(path, settings.root)
-    for text in (file, stem(file), storage.name(file), stem(storage.name(file))):
+    for text in (stem(file), stem(storage.name(file)), file, storage.name(file)):
         match = expression.fullmatch(text)
         if match is not None:
             return {name: part for name, part in match.groupdict().items() if part is not None}
@@ -204,55 +204,59 @@ def _tokens(name: str) -> list[str]:
     return [word for word in _SEPARATORS.split(text) if word]
 
 
-def _labels(names: Sequence[str]) -> list[str] | None:
-    """What differs between names of one date and place: their words without the common start and end."""
+def _varying_words(names: Sequence[str]) -> tuple[int, int] | None:
+    """(start, end): how many words the names of one date and place share before and after what differs."""
     words = [_tokens(name) for name in names]
     columns = list(itertools.zip_longest(*words))
     start = next((number for number, column in enumerate(columns) if len(set(column)) > 1), None)
     if start is None:
         return None
     backwards = itertools.zip_longest(*(reversed(tokens[start:]) for tokens in words))
-    end = next((number for number, column in enumerate(backwards) if len(set(column)) > 1), 0)
-    labels = ["_".join(tokens[start : len(tokens) - end]) for tokens in words]
-    return labels if all(labels) and len(set(labels)) == len(labels) else None
+    return start, next((number for number, column in enumerate(backwards) if len(set(column)) > 1), 0)
+
+
+def _label(name: str, span: tuple[int, int]) -> str:
+    tokens = _tokens(name)
+    return "_".join(tokens[span[0] : len(tokens) - span[1]])
 
 
 def _label_dated(images: list[Image]) -> list[Image]:
     """Find band labels where every date has the same set of single-band files on the same place."""
-    clusters: list[list[Image]] = []
+    if any(len(image.header.bands) > 1 for image in images):
+        return images
+    by_time: dict[str | None, list[list[Image]]] = {}
     for image in images:
-        for cluster in clusters:
-            if cluster[0].time == image.time and _same_place(cluster[0].header, image.header):
+        places = by_time.setdefault(image.time, [])
+        for cluster in places:
+            if _same_place(cluster[0].header, image.header):
                 cluster.append(image)
                 break
         else:
-            clusters.append([image])
-    if all(len(cluster) == 1 for cluster in clusters) or any(len(i.header.bands) > 1 for i in images):
+            places.append([image])
+    clusters = [cluster for places in by_time.values() for cluster in places]
+    spans = {_varying_words([image.name for image in cluster]) for cluster in clusters if len(cluster) > 1}
+    span = next(iter(spans)) if len(spans) == 1 else None
+    if span is None:
         return images
-    labelled: list[tuple[list[Image], list[str]]] = []
-    for cluster in clusters:
-        labels = _labels([image.name for image in cluster])
-        if labels is None:
-            return images
-        labelled.append((cluster, labels))
-    sets = [frozenset(labels) for _, labels in labelled]
-    all_words = all(_BAND_WORD.fullmatch(label) for labels in sets for label in labels)
-    if len(clusters) == 1 and not all_words:
-        return images  # one date only: the words that differ may be anything
-    if len(set(sets)) > 1:
-        if not all_words:
-            return images
-        every = frozenset().union(*sets)
-        gaps = [
-            f"{cluster[0].time} lacks {', '.join(sorted(every - found, key=natural_key))}"
-            for (cluster, _), found in zip(labelled, sets, strict=True)
-            if found != every
-        ]
+    labels = [[_label(image.name, span) for image in cluster] for cluster in clusters]
+    sets = [frozenset(found) for found in labels]
+    every = sorted(frozenset().union(*sets), key=natural_key)
+    distinct = all(len(found) == len(cluster) for found, cluster in zip(sets, clusters, strict=True))
+    words = all(_BAND_WORD.fullmatch(label) for label in every)
+    # On one date only, or on few of them, the words that differ may be anything: they must look like bands.
+    if "" in every or not distinct or not (words or (len(clusters) > 1 and len(set(sets)) == 1)):
+        return images
+    gaps = [
+        f"{cluster[0].time} lacks {', '.join(label for label in every if label not in found)}"
+        for cluster, found in zip(clusters, sets, strict=True)
+        if len(found) < len(every)
+    ]
+    if gaps:
         raise DltsError(f"not every date has a file for every band: {first_few(gaps)}; add or remove files")
     return [
         Image(image.header, image.name, image.time, image.key, label)
-        for cluster, labels in labelled
-        for image, label in zip(cluster, labels, strict=True)
+        for cluster, found in zip(clusters, labels, strict=True)
+        for image, label in zip(cluster, found, strict=True)
     ]
 
 

@@ -18,6 +18,7 @@ class SeriesSettings:
     Attributes:
         root: folder of the images; names are told relative to it.
         bands: band numbers to take, None for all.
+        band_names: names of the bands taken, None for those of the files.
         pattern: form of the file names, with ``{date}`` and ``{band}``; None to find out.
         dates: (file name or empty, ISO time) rows of a table; None to read names and metadata.
         undated: number the time steps in natural order of the names.
@@ -35,6 +36,7 @@ class SeriesSettings:
 
     root: str
     bands: tuple[int, ...] | None = None
+    band_names: tuple[str, ...] | None = None
     pattern: str | None = None
     dates: tuple[tuple[str, str], ...] | None = None
     undated: bool = False

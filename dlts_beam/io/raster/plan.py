@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlts_beam.acquisitions.build import build_series, build_stacked, place_images
+from dlts_beam.acquisitions.build import build_series
 from dlts_beam.acquisitions.header import Header, Unusable
 from dlts_beam.acquisitions.naming import first_few, relative_name
+from dlts_beam.acquisitions.placing import place_images
 from dlts_beam.acquisitions.settings import SeriesSettings
+from dlts_beam.acquisitions.stacked import build_stacked
 from dlts_beam.errors import DltsError
 from dlts_beam.io.raster.headers import crs_name, unify_crs, warped_box
 from dlts_beam.spec.series import SeriesSpec

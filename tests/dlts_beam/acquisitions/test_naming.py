@@ -1,0 +1,160 @@
+"""Band files found by their names, patterns, tables of dates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlts_beam.acquisitions.naming import pattern_expression
+from dlts_beam.acquisitions.table import read_dates
+from dlts_beam.errors import DltsError
+from tests.images import files_of, plan, times, write_image
+
+ONES = np.ones((3, 4), np.uint16)
+
+
+def names(spec) -> list[str]:
+    return [band.name for band in spec.bands]
+
+
+@pytest.mark.parametrize(
+    ("form", "labels"),
+    [
+        ("T20LKP_{0}T142041_{1}_10m.jp2.tif", ["B02", "B8A", "B11"]),
+        ("LC08_L2SP_225068_{0}_20200101_02_T1_{1}.TIF", ["SR_B4", "QA_PIXEL"]),
+        ("{1}_{0}.tif", ["nir", "red"]),
+        ("{0}/{1}.tif", ["alpha", "beta"]),
+        ("{0}.{1}.v2.tif", ["x1", "x2", "x10"]),
+    ],
+)
+def test_one_file_per_band_is_detected(tmp_path: Path, form: str, labels: list[str]):
+    for day in ("20180812", "20180828"):
+        for number, label in enumerate(labels):
+            write_image(tmp_path / form.format(day, label), ONES * number)
+    spec = plan(tmp_path)
+    assert len(spec.steps) == 2
+    assert sorted(names(spec)) == sorted(labels)
+    assert [band.number for band in spec.bands] == list(range(1, len(labels) + 1))
+    for position, band in enumerate(spec.bands):
+        assert files_of(spec, 1, position) == [Path(form.format("20180828", band.name)).name]
+        assert spec.sources[1][position][0].index == 1
+
+
+def test_band_numbers_follow_the_natural_order_of_labels(tmp_path: Path):
+    for label in ("B10", "B2", "B1"):
+        write_image(tmp_path / f"20180812_{label}.tif", ONES)
+        write_image(tmp_path / f"20180828_{label}.tif", ONES)
+    assert names(plan(tmp_path)) == ["B1", "B2", "B10"]
+    chosen = plan(tmp_path, bands=(3, 1))
+    assert [(band.number, band.name) for band in chosen.bands] == [(3, "B10"), (1, "B1")]
+
+
+def test_a_band_that_is_missing_on_a_date_is_named(tmp_path: Path):
+    for name in ("20180812_red", "20180812_nir", "20180828_red", "20180913_red", "20180913_nir"):
+        write_image(tmp_path / f"{name}.tif", ONES)
+    with pytest.raises(DltsError, match="not every date has a file for every band: 2018-08-28 lacks nir"):
+        plan(tmp_path)
+    with pytest.raises(DltsError, match="2018-08-28 lacks nir"):
+        plan(tmp_path, pattern="{date}_{band}.tif")
+
+
+def test_one_acquisition_of_band_files(tmp_path: Path):
+    for label in ("B02", "B03"):
+        write_image(tmp_path / f"x_20180812_{label}.tif", ONES)
+    assert names(plan(tmp_path)) == ["B02", "B03"]
+
+
+def test_undated_band_files(tmp_path: Path):
+    for number in (1, 2, 10):
+        for label in ("red", "nir"):
+            write_image(tmp_path / f"step{number}_{label}.tif", ONES)
+    spec = plan(tmp_path, undated=True)
+    assert names(spec) == ["nir", "red"]
+    assert [files_of(spec, step)[0] for step in range(3)] == [f"step{n}_nir.tif" for n in (1, 2, 10)]
+    assert plan(tmp_path, undated=True, pattern="step{date}_{band}") == spec
+
+
+@pytest.mark.parametrize("pattern", ["{date}_*_{band}", "{date}_*_{band}.tif", "*_t1_{band}"])
+def test_patterns(tmp_path: Path, pattern: str):
+    for day in ("2018-8-12", "2018-8-28"):
+        for label in ("u", "v"):
+            write_image(tmp_path / f"{day}_t1_{label}.tif", ONES)
+    if "{date}" not in pattern:
+        with pytest.raises(DltsError, match=r"--pattern has no \{date\}"):
+            plan(tmp_path, pattern=pattern)
+        return
+    spec = plan(tmp_path, pattern=pattern)
+    assert (times(spec), names(spec)) == (["2018-08-12", "2018-08-28"], ["u", "v"])
+
+
+def test_wrong_patterns_are_refused(tmp_path: Path):
+    with pytest.raises(DltsError, match=r"--pattern has \{day\}: its parts are"):
+        pattern_expression("{day}_{band}", False)
+    with pytest.raises(DltsError, match=r"has \{band\} twice"):
+        pattern_expression("{date}_{band}_{band}", False)
+    write_image(tmp_path / "20181399_a.tif", ONES)
+    with pytest.raises(DltsError, match=r"finds '20181399' as the date of 20181399_a.tif, which is no date"):
+        plan(tmp_path, pattern="{date}_{band}")
+    write_image(tmp_path / "20181399_a.tif", [ONES, ONES])
+    with pytest.raises(DltsError, match="needs one band per file"):
+        plan(tmp_path, pattern="{date}_{band}", undated=True)
+
+
+def test_dates_from_metadata_where_names_have_none(tmp_path: Path):
+    write_image(tmp_path / "a.tif", ONES, tags={"ACQUISITIONDATETIME": "2018-08-28 10:00:00"})
+    write_image(tmp_path / "b.tif", ONES, tags={"TIFFTAG_DATETIME": "2018:08:12 10:00:00"})
+    spec = plan(tmp_path)
+    assert times(spec) == ["2018-08-12T10:00:00", "2018-08-28T10:00:00"]
+    assert files_of(spec, 0) == ["b.tif"]
+    write_image(tmp_path / "c.tif", ONES)
+    with pytest.raises(
+        DltsError, match=r"cannot tell the acquisition dates: .* 'a' and 2 more holds no date; "
+    ):
+        plan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "file,date\nb.1.tif,2018-08-12\na.tif,20180828\n",
+        "date;file\n12;x\n".replace("12;x", "2018-08-12;b.1\n2018-08-28;a"),
+        "b.1.tif\t2018_8_12\na.tif\t2018-08-28\n",
+    ],
+)
+def test_tables_of_dates(tmp_path: Path, table: str):
+    write_image(tmp_path / "i" / "a.tif", ONES)
+    write_image(tmp_path / "i" / "b.1.tif", ONES)
+    (tmp_path / "dates.csv").write_text(table)
+    spec = plan(tmp_path / "i", dates=read_dates(str(tmp_path / "dates.csv")))
+    assert times(spec) == ["2018-08-12", "2018-08-28"]
+    assert files_of(spec, 0) == ["b.1.tif"]
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ("", "is empty"),
+        ("file,date\na.tif,soon\n", "line 2 of the table of dates .* holds no date: 'a.tif,soon'"),
+        ("file,date\n,2018-08-12\n", "line 2 .* names no file"),
+        ("what,ever\n1,2\n", "needs columns file and date; it has what, ever"),
+        ("file,date\na.tif,2018-08-12\n", "has no date for b.1.tif"),
+        ("file,date\nz.tif,2018-08-12\n", "names z.tif, and there is no such image"),
+        ("file,date\na,2018-08-12\na.tif,2018-08-13\nb.1,2018-08-14", "gives a.tif two dates"),
+        ("2018-08-12\n2018-08-28\n", "has no column of files"),
+    ],
+)
+def test_tables_that_do_not_fit(tmp_path: Path, table: str, sentence: str):
+    write_image(tmp_path / "i" / "a.tif", ONES)
+    write_image(tmp_path / "i" / "b.1.tif", ONES)
+    (tmp_path / "dates.csv").write_text(table)
+    with pytest.raises(DltsError, match=sentence):
+        plan(tmp_path / "i", dates=read_dates(str(tmp_path / "dates.csv")))
+
+
+def test_one_image_in_two_formats_is_refused(tmp_path: Path):
+    write_image(tmp_path / "20180812.tif", ONES)
+    write_image(tmp_path / "20180812.img", ONES, driver="HFA")
+    with pytest.raises(DltsError, match=r"same image in two formats: .*20180812.img, .*20180812.tif"):
+        plan(tmp_path)
