@@ -8,6 +8,8 @@ import numpy as np
 
 from dlts_beam.spec.series import Band, Reading
 
+SCALE_PIECE = 16384  # values scaled at once
+
 
 def stored_valid(stored: np.ndarray, nodata: float | None) -> np.ndarray:
     """Bool, same shape: True where a stored value is neither nodata nor NaN (any shape and dtype).
@@ -22,10 +24,18 @@ def stored_valid(stored: np.ndarray, nodata: float | None) -> np.ndarray:
             with np.errstate(over="ignore"):
                 valid &= stored != stored.dtype.type(nodata)
         return valid
-    info = np.iinfo(stored.dtype)
-    if nodata is None or nodata != int(nodata) or not info.min <= nodata <= info.max:
+    if not holds(stored.dtype, nodata):
         return np.ones(stored.shape, bool)
-    return stored != int(nodata)
+    assert nodata is not None
+    return stored != stored.dtype.type(int(nodata))
+
+
+def holds(dtype: np.dtype, nodata: float | None) -> bool:
+    """True where a nodata value is given and pixels of the type can have it; a rounded float counts."""
+    if nodata is None or dtype.kind == "f":
+        return nodata is not None
+    info = np.iinfo(dtype)
+    return info.min <= nodata <= info.max and nodata == int(nodata)
 
 
 def apply_reading(
@@ -42,20 +52,70 @@ def apply_reading(
     Returns:
         values float32 (..., B), 0 where not valid, and valid bool (..., B).
     """
-    scale = np.array([band.scale for band in bands], np.float64)
-    offset = np.array([band.offset for band in bands], np.float64)
-    if (scale == 1).all() and (offset == 0).all():
-        values = stored.astype(np.float32)
-    else:
-        values = (stored * scale + offset).astype(np.float32)
-    valid = covered & np.isfinite(values)
+    values = np.empty(stored.shape, np.float32)
+    valid = np.array(covered, bool, order="C")
+    apply_reading_to(stored, values, valid, bands, reading)
+    return values, valid
+
+
+def apply_reading_to(
+    stored: np.ndarray,
+    values: np.ndarray,
+    valid: np.ndarray,
+    bands: Sequence[Band],
+    reading: Reading,
+    zeroed: bool = False,
+) -> None:
+    """``apply_reading`` in place: ``values`` is filled, ``valid`` (``covered`` before) is narrowed.
+
+    Args:
+        stored, values, valid: (..., B) of one shape; ``values`` and ``valid`` are C-contiguous.
+        zeroed: True promises that ``stored`` is 0 wherever it is not covered.
+    """
+    # What is not valid may hold anything; it becomes 0 below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        _scale(stored, values, bands)
+    narrowed = stored.dtype.kind == "f" or not _stays_finite(stored.dtype, bands)
+    if narrowed:
+        valid &= np.isfinite(values)
     if reading.valid_min is not None:
         valid &= values >= np.float32(reading.valid_min)
     if reading.valid_max is not None:
         valid &= values <= np.float32(reading.valid_max)
+    plain = all(band.scale > 0 and band.offset == 0 for band in bands)
+    if zeroed and plain and not narrowed and reading.valid_min is None and reading.valid_max is None:
+        return
     if not valid.all():
-        values[~valid] = 0
-    return values, valid
+        np.copyto(values, np.float32(0), where=~valid)
+
+
+def _scale(stored: np.ndarray, values: np.ndarray, bands: Sequence[Band]) -> None:
+    """Values = stored x scale + offset, computed as float64 and rounded once."""
+    scales, offsets = {band.scale for band in bands}, {band.offset for band in bands}
+    if offsets == {0.0} and scales == {1.0}:
+        np.copyto(values, stored, casting="unsafe")
+        return
+    if offsets == {0.0} and len(scales) == 1:
+        np.multiply(stored, scales.pop(), out=values, dtype=np.float64, casting="unsafe")
+        return
+    # In pieces that stay in the cache: a float64 copy of the whole would cost more than the sums.
+    pixels = max(1, SCALE_PIECE // len(bands))
+    scale = np.tile(np.array([band.scale for band in bands], np.float64), pixels)
+    offset = np.tile(np.array([band.offset for band in bands], np.float64), pixels)
+    source, target = stored.reshape(-1), values.reshape(-1)
+    piece = np.empty(len(scale), np.float64)
+    for start in range(0, len(source), len(scale)):
+        part = source[start : start + len(scale)]
+        product = np.multiply(part, scale[: len(part)], out=piece[: len(part)])
+        product += offset[: len(part)]
+        target[start : start + len(part)] = product
+
+
+def _stays_finite(dtype: np.dtype, bands: Sequence[Band]) -> bool:
+    """True where no value of an integer type can leave the range of float32."""
+    info = np.iinfo(dtype)
+    largest = max(abs(int(info.min)), int(info.max))
+    return all(largest * abs(band.scale) + abs(band.offset) < 1e38 for band in bands)
 
 
 def dilate(drop: np.ndarray, reach: int) -> np.ndarray:

@@ -7,20 +7,19 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from dlts_beam import storage
-from dlts_beam.errors import DltsError
 from dlts_beam.grid import Window
-from dlts_beam.io.raster.handles import HandlePool, gdal_env
-from dlts_beam.spec.series import Band, SeriesSpec, Source, SourceFile
+from dlts_beam.io.raster.calls import ReadCall, masks_of, plan_calls
+from dlts_beam.io.raster.handles import HandlePool, UnreadableSourceError, alpha_band, gdal_env
+from dlts_beam.spec.series import Band, MaskRule, SeriesSpec, Source
 from dlts_beam.tensors.preparation import band_positions
-from dlts_beam.tensors.reading import apply_reading, dilate, stored_valid
+from dlts_beam.tensors.reading import apply_reading_to, dilate, holds, stored_valid
 
-
-class UnreadableSourceError(DltsError):
-    """Pixels of a source could not be read; the message names file, band, time step and window."""
+__all__ = ["SeriesReader", "UnreadableSourceError"]
 
 
 class SeriesReader:
@@ -48,9 +47,10 @@ class SeriesReader:
         self._handle_limit = handle_limit
         self._remote = any(storage.is_remote(file.path) for file in spec.files)
         self._pool = HandlePool(spec.grid, handle_limit)
+        self._plans: dict[int, list[ReadCall]] = {}
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_pool": HandlePool(self.spec.grid, self._handle_limit)}
+        return {**self.__dict__, "_pool": HandlePool(self.spec.grid, self._handle_limit), "_plans": {}}
 
     def __enter__(self) -> Self:
         return self
@@ -82,134 +82,151 @@ class SeriesReader:
 
         Raises:
             UnreadableSourceError: a file that touches the window cannot be read.
+            DltsError: such a file changed after the series was made.
         """
-        stored, covered = self._read_layers(window)
-        return apply_reading(stored, covered, self.bands, self.spec.reading)
+        shape = self._shape(window)
+        values, valid = np.empty(shape, np.float32), np.zeros(shape, bool)
+        # One time step is scaled while it is in the processor's cache.
+        stored = np.empty(shape[1:], self.dtype)
+        with gdal_env(self._remote):
+            for step in range(shape[0]):
+                zeroed = self._read_step(step, window, stored, valid[step])
+                apply_reading_to(stored, values[step], valid[step], self.bands, self.spec.reading, zeroed)
+        return values, valid
 
     def read_stored(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Return stored values (T, H, W, B) in ``dtype``, 0 where not valid, and valid bool.
 
-        ``valid`` is the same as that of ``read``.
+        ``valid`` is the same as that of ``read``, and so are the errors.
         """
-        stored, covered = self._read_layers(window)
-        _, valid = apply_reading(stored, covered, self.bands, self.spec.reading)
-        if not valid.all():
-            stored[~valid] = 0
-        return stored, valid
-
-    def _read_layers(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        if window.intersect(self.spec.grid.window) != window:
-            raise ValueError(f"{window} reaches outside the grid {self.spec.grid.window}")
-        shape = (len(self.spec.steps), window.height, window.width, len(self._positions))
-        stored, covered = np.zeros(shape, self.dtype), np.zeros(shape, bool)
+        shape = self._shape(window)
+        stored, valid = np.empty(shape, self.dtype), np.zeros(shape, bool)
+        values = np.empty(shape[1:], np.float32)
         with gdal_env(self._remote):
             for step in range(shape[0]):
-                self._read_step(step, window, stored[step], covered[step])
-        return stored, covered
+                self._read_step(step, window, stored[step], valid[step])
+                apply_reading_to(stored[step], values, valid[step], self.bands, self.spec.reading)
+                np.copyto(stored[step], 0, where=~valid[step], casting="unsafe")
+        return stored, valid
 
-    def _read_step(self, step: int, window: Window, stored: np.ndarray, covered: np.ndarray) -> None:
-        """Read one time step in place: (H, W, B). Files are taken in the order of the sources."""
-        for file_number, wanted in self._files_of(step).items():
-            file = self.spec.files[file_number]
-            part = file.window.intersect(window)
+    def _shape(self, window: Window) -> tuple[int, int, int, int]:
+        if window.intersect(self.spec.grid.window) != window:
+            raise ValueError(f"{window} reaches outside the grid {self.spec.grid.window}")
+        return len(self.spec.steps), window.height, window.width, len(self._positions)
+
+    def _read_step(self, step: int, window: Window, stored: np.ndarray, covered: np.ndarray) -> bool:
+        """Read one time step in place, (H, W, B); files are taken in the order of the sources.
+
+        Args:
+            stored: may hold anything, and does so afterwards where nothing covers it.
+            covered: all False; becomes True where some source has a valid stored value.
+
+        Returns:
+            True where ``stored`` is known to be 0 wherever it is not covered.
+        """
+        begun: set[int] = set()
+        zeros = 0
+        for call in self._calls(step):
+            part = self.spec.files[call.file].window.intersect(window)
             if part is None:
                 continue
             rows, cols = part.within(window).slices
-            outs = [out for out, _ in wanted]
-            if covered[rows, cols][..., outs].all():
+            first = begun.isdisjoint(call.outs)
+            begun.update(call.outs)
+            if not first and all(covered[rows, cols, out].all() for out in call.outs):
                 continue
-            dropped = self._dropped(step, file_number, part)
-            for chosen in _by_nodata(wanted, self.bands, file):
-                columns = [out for out, _ in chosen]
-                nodata = self.bands[columns[0]].nodata
-                data, inside = self._read_file(file, [i for _, i in chosen], nodata, part, step)
-                for layer, out in enumerate(columns):
-                    usable = stored_valid(data[layer], self.bands[out].nodata) & inside
-                    if dropped is not None:
-                        usable &= ~dropped
-                    usable &= ~covered[rows, cols, out]
-                    np.copyto(stored[rows, cols, out], data[layer], where=usable, casting="same_kind")
-                    covered[rows, cols, out] |= usable
+            bands = slice(call.outs[0], call.outs[-1] + 1)
+            if first and call.dtype == stored.dtype and bands.stop - bands.start == len(call.outs):
+                # Straight into the cube: no other source has given anything there yet.
+                usable, zeroed = self._read_call(call, step, part, stored[rows, cols, bands])
+                covered[rows, cols, bands] = usable
+                zeros += len(call.outs) if zeroed and part == window else 0
+                continue
+            data = np.empty((part.height, part.width, len(call.outs)), call.dtype)
+            usable, _ = self._read_call(call, step, part, data)
+            for layer, out in enumerate(call.outs):
+                new = usable[..., layer] & ~covered[rows, cols, out]
+                np.copyto(stored[rows, cols, out], data[..., layer], where=new, casting="same_kind")
+                covered[rows, cols, out] |= new
+        return zeros == covered.shape[2]
 
-    def _files_of(self, step: int) -> dict[int, list[tuple[int, int]]]:
-        """Files of a time step in source order: file number -> [(band position out, band index in it)]."""
-        files: dict[int, list[tuple[int, int]]] = {}
-        layers = [self.spec.sources[step][position] for position in self._positions]
-        for depth in range(max((len(layer) for layer in layers), default=0)):
-            for out, layer in enumerate(layers):
-                if depth < len(layer):
-                    files.setdefault(layer[depth].file, []).append((out, layer[depth].index))
-        return files
+    def _read_call(
+        self, call: ReadCall, step: int, part: Window, data: np.ndarray
+    ) -> tuple[np.ndarray, bool]:
+        """Fill ``data`` (h, w, n); return bool (h, w, n) of what is usable, and whether the rest is 0."""
+        inside = self._read_file(call, step, part, data)
+        nodata = [self.bands[out].nodata for out in call.outs]
+        if len(set(nodata)) == 1:
+            usable = stored_valid(data, nodata[0])
+        else:
+            usable = np.stack([stored_valid(data[..., k], value) for k, value in enumerate(nodata)], axis=-1)
+        masks = [mask for mask in (inside, self._kept(call, step, part)) if mask is not None]
+        for mask in masks:
+            usable &= mask[..., None]
+        plain = call.dtype.kind != "f" and all(not holds(call.dtype, n) or n == 0 for n in nodata)
+        return usable, plain and not masks
 
-    def _dropped(self, step: int, file_number: int, part: Window) -> np.ndarray | None:
-        """Bool (h, w): True where the mask band drops pixels of this file; None without a mask.
+    def _calls(self, step: int) -> list[ReadCall]:
+        """The read calls of a time step, planned once."""
+        calls = self._plans.get(step)
+        if calls is None:
+            layers = [self.spec.sources[step][position] for position in self._positions]
+            calls = self._plans[step] = plan_calls(layers, self.bands, self.spec.files)
+        return calls
 
-        A mask belongs to the file that holds it, or to the file of the same extent; where it can be
-        matched to neither, all masks of the time step count: a pixel is dropped if any of them says so.
-        """
+    def _kept(self, call: ReadCall, step: int, part: Window) -> np.ndarray | None:
+        """Bool (h, w): False where the mask band drops pixels of this file; None without a mask."""
         rule = self.spec.reading.mask
         if rule is None:
             return None
-        file, layer = self.spec.files[file_number], self.spec.mask_sources[step]
-        own = [source for source in layer if source.file == file_number]
-        same = [source for source in layer if self.spec.files[source.file].window == file.window]
         dropped = np.zeros((part.height, part.width), bool)
-        for source in own or same or layer:
-            dropped |= self._dropped_by(source, part, step)
-        return dropped
+        for source in masks_of(self.spec, step, call.file):
+            dropped |= self._dropped_by(rule, source, part, step)
+        return ~dropped
 
-    def _dropped_by(self, source: Source, part: Window, step: int) -> np.ndarray:
-        rule = self.spec.reading.mask
-        assert rule is not None
-        file = self.spec.files[source.file]
+    def _dropped_by(self, rule: MaskRule, source: Source, part: Window, step: int) -> np.ndarray:
         dropped = np.zeros((part.height, part.width), bool)
-        wide = part.grow(rule.dilate).intersect(file.window)
-        wide = wide.intersect(self.spec.grid.window) if wide is not None else None
+        halo = part.grow(rule.dilate)
+        wide = halo.intersect(self.spec.files[source.file].window)
+        # A resampled file is seen through a view that ends at the grid.
+        if wide is not None and self.spec.files[source.file].warp is not None:
+            wide = wide.intersect(self.spec.grid.window)
         if wide is None:
             return dropped
-        data, inside = self._read_file(file, [source.index], None, wide, step)
-        mask = np.zeros((part.height + 2 * rule.dilate, part.width + 2 * rule.dilate), bool)
-        rows, cols = wide.within(part.grow(rule.dilate)).slices
-        mask[rows, cols] = np.isin(data[0], np.array(rule.drop)) & inside
-        grown = dilate(mask, rule.dilate)
-        return grown[rule.dilate : rule.dilate + part.height, rule.dilate : rule.dilate + part.width]
+        dtype = np.dtype(self.spec.mask_dtype)
+        data = np.empty((wide.height, wide.width, 1), dtype)
+        call = ReadCall(source.file, (0,), (source.index,), dtype, None)
+        inside = self._read_file(call, step, wide, data)
+        found = np.isin(data[..., 0], np.array(rule.drop))
+        mask = np.zeros((halo.height, halo.width), bool)
+        mask[wide.within(halo).slices] = found if inside is None else found & inside
+        return dilate(mask, rule.dilate)[part.within(halo).slices]
 
-    def _read_file(
-        self, file: SourceFile, indexes: list[int], nodata: float | None, part: Window, step: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Stored values (len(indexes), h, w) of a part of the grid, and bool (h, w): inside the file."""
-        inside = np.ones((part.height, part.width), bool)
+    def _read_file(self, call: ReadCall, step: int, part: Window, data: np.ndarray) -> np.ndarray | None:
+        """Read stored values of a part of the grid into ``data`` (h, w, n).
+
+        Returns:
+            Bool (h, w), inside the file; None where that is everywhere, or nodata says it.
+        """
+        file = self.spec.files[call.file]
+        box = _raster_window(part.within(file.window) if file.warp is None else part)
         try:
-            dataset = self._pool.get(file, nodata)
-            if file.warp is None:
-                box = part.within(file.window)
-                return dataset.read(indexes, window=_raster_window(box)), inside
-            box = _raster_window(part)
-            if nodata is None:
-                # Without a nodata value the warped view marks what it covers in an alpha band.
-                inside = dataset.read(dataset.count, window=box) > 0
-            return dataset.read(indexes, window=box), inside
-        except (RasterioError, IndexError) as error:
-            names = ", ".join(str(index) for index in indexes)
-            detail = str(error.__cause__ or error)
+            dataset = self._pool.get(file, call.nodata)
+            # The bands of a pixel lie side by side in the cube: GDAL puts them there in one pass.
+            dataset.read(list(call.indexes), window=box, out=data.transpose(2, 0, 1))
+            if file.warp is None or call.nodata is not None:
+                return None
+            return dataset.read(alpha_band(dataset), window=box) > 0
+        except (RasterioError, CPLE_BaseError, IndexError, UnreadableSourceError) as error:
+            self._pool.discard(file, call.nodata)
+            names = ", ".join(str(index) for index in call.indexes)
             raise UnreadableSourceError(
                 f"cannot read image {file.path}, band {names}, time step {step}"
                 f" ({self.spec.steps[step].label}), window row {part.row} col {part.col}"
-                f" {part.height} x {part.width}: {detail}; replace the file and run generate-img-series again"
+                f" {part.height} x {part.width}: {error.__cause__ or error};"
+                " replace the file and run generate-img-series again"
             ) from error
 
 
 def _raster_window(window: Window) -> RasterWindow:
     return RasterWindow(window.col, window.row, window.width, window.height)
-
-
-def _by_nodata(
-    wanted: list[tuple[int, int]], bands: Sequence[Band], file: SourceFile
-) -> list[list[tuple[int, int]]]:
-    """Group the bands to read in one call: all of them, by nodata value where the file is warped."""
-    if file.warp is None:
-        return [wanted]
-    groups: dict[float | None, list[tuple[int, int]]] = {}
-    for out, index in wanted:
-        groups.setdefault(bands[out].nodata, []).append((out, index))
-    return list(groups.values())
