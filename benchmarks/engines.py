@@ -91,11 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         predict = 4096 / best["predict"] if "predict" in best else np.nan
         for batch in options.batches:
             rate, speed = batch / best[str(batch)], flops[batch] / best[str(batch)] / 1e9
-            print(
-                f"{name:12s} {batch:7d} {flops[batch] / batch / 1e6:9.2f} {rate:10.0f} {speed:8.1f} {peak:10.1f}"
-                f" {speed / peak:9.2f} {predict:13.0f} {rate / predict:6.2f}",
-                flush=True,
-            )
+            row = f"{name:12s} {batch:7d} {flops[batch] / batch / 1e6:9.2f} {rate:10.0f} {speed:8.1f}"
+            print(f"{row} {peak:10.1f} {speed / peak:9.2f} {predict:13.0f} {rate / predict:6.2f}", flush=True)
 
 
 def _product(generator: np.random.Generator) -> bytes:

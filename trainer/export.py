@@ -15,6 +15,7 @@ from dlts_beam.engines import load_engine
 from dlts_beam.errors import DltsError
 from dlts_beam.spec import ServingSpec
 from trainer.models import Architecture, ModelShape
+from trainer.serving.generic import convert_model
 from trainer.serving.saved_model import export_saved_model
 from trainer.serving.strips import serving_spec
 
@@ -64,9 +65,9 @@ def export_serving(
 def serving_model(
     model: keras.Model, architecture: Architecture, shape: ModelShape, batch: int
 ) -> onnx.ModelProto:
-    """The ONNX model for strips of ``batch`` pixels: folded by hand where the architecture knows how."""
+    """The ONNX model for strips of ``batch`` pixels: folded by hand or converted from Keras."""
     if architecture.fold is None:
-        raise DltsError(f"{architecture.name} has no serving graph")
+        return convert_model(model, shape, batch)
     return architecture.fold(model, shape, batch)
 
 

@@ -162,3 +162,74 @@ def set_statistics(model: keras.Model, statistics: Statistics) -> None:
         )
     for layer in found:
         layer.set_statistics(statistics)
+
+
+@keras.saving.register_keras_serializable(package="dlts_beam")
+class WithDifferences(keras.layers.Layer):
+    """Puts the change since the time step before beside each value: (batch, T, C) to (batch, T, 2C).
+
+    The first step has no step before it; its change is 0.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """(batch, T, C) to (batch, T, 2C)."""
+        before = ops.concatenate([inputs[:, :1], inputs[:, :-1]], axis=1)
+        return ops.concatenate([inputs, inputs - before], axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Twice the channels."""
+        return (*input_shape[:-1], 2 * int(input_shape[-1] or 0))
+
+
+@keras.saving.register_keras_serializable(package="dlts_beam")
+class AddDays(keras.layers.Layer):
+    """Adds sine and cosine of each step's day, at wavelengths from 2 pi to 2 pi times ``base`` days.
+
+    Args:
+        days: days since the first time step, one for each step.
+        base: the longest wavelength divided by 2 pi.
+    """
+
+    def __init__(self, days: tuple[float, ...], base: float = 1000.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.days = tuple(float(day) for day in days)
+        self.base = float(base)
+
+    def encoding(self, channels: int) -> Array:
+        """What is added: float32 (T, channels), sines in the even channels, cosines in the odd ones."""
+        wave = self.base ** (-2 * np.arange(channels // 2) / channels)
+        angle = np.asarray(self.days)[:, None] * wave
+        return (
+            np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(len(self.days), -1).astype(np.float32)
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """(batch, T, C) of the same shape; C is even."""
+        return inputs + ops.convert_to_tensor(self.encoding(inputs.shape[-1]), dtype=inputs.dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The inputs' shape."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The layer's settings."""
+        return {**super().get_config(), "days": list(self.days), "base": self.base}
+
+
+@keras.saving.register_keras_serializable(package="dlts_beam")
+class HeadAverage(keras.layers.Layer):
+    """Each head averages its own channels over time: (batch, T, C) and attention (batch, T, H) to (batch, C).
+
+    Channels h * C / H to (h + 1) * C / H belong to head h.
+    """
+
+    def call(self, inputs: list[Any]) -> Any:
+        """[(batch, T, C), (batch, T, H)] to (batch, C)."""
+        values, attention = inputs
+        steps, channels, heads = values.shape[1], values.shape[2], attention.shape[2]
+        by_head = ops.reshape(values, (-1, steps, heads, channels // heads))
+        return ops.reshape(ops.einsum("nthc,nth->nhc", by_head, attention), (-1, channels))
+
+    def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+        """(batch, C)."""
+        return (input_shape[0][0], input_shape[0][2])

@@ -13,18 +13,30 @@ from dlts_beam.errors import DltsError
 from trainer.models.architecture import Architecture
 from trainer.models.conv_bilstm import CONV_BILSTM
 from trainer.models.lstm import LSTM
+from trainer.models.lstm_fcn import LSTM_FCN
+from trainer.models.ltae import LTAE
+from trainer.models.ltae_mlp import LTAE_MLP
+from trainer.models.mlp import MLP
 from trainer.models.shape import ModelShape
+from trainer.models.tempcnn import TEMPCNN
+from trainer.models.transformer import TRANSFORMER
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["ARCHITECTURES", "Architecture", "ModelShape", "build_model", "find_architecture"]
+__all__ = ["ARCHITECTURES", "Architecture", "ModelShape", "branches_of", "build_model", "find_architecture"]
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     architecture.name: architecture
     for architecture in (
         CONV_BILSTM,
         LSTM,
+        LSTM_FCN,
+        LTAE,
+        LTAE_MLP,
+        MLP,
+        TEMPCNN,
+        TRANSFORMER,
     )
 }
 
@@ -56,3 +68,13 @@ def build_model(name: str, shape: ModelShape, settings: Mapping[str, Any] | None
     """
     architecture = find_architecture(name)
     return architecture.build(architecture.fit_shape(shape), architecture.settings(settings))
+
+
+def branches_of(model: keras.Model) -> list[keras.Model]:
+    """The models inside a model that are trained one by one; the model itself where there are none.
+
+    They share their weights with the model, so training them trains it.
+    """
+    import keras
+
+    return [layer for layer in model.layers if isinstance(layer, keras.Model)] or [model]

@@ -12,7 +12,14 @@ from dlts_beam.spec import ServingSpec
 from trainer.models.shape import ModelShape
 from trainer.serving.graph import Graph
 from trainer.serving.recurrent import input_weights, unroll_lstm
-from trainer.serving.strips import Normalisation, Weights, centre_steps, centred_strip, serving_spec
+from trainer.serving.strips import (
+    Normalisation,
+    Weights,
+    affine_of,
+    centre_steps,
+    centred_strip,
+    serving_spec,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -83,7 +90,7 @@ def fold_conv_bilstm(model: keras.Model, shape: ModelShape, batch: int) -> onnx.
             rows = from_conv[step, :, column].reshape(positions * filters, -1)
             total = graph.add("Gemm", value, graph.weights(rows), total)
     series = centre_steps(graph, strip, spec)
-    gain, offset = _affine(model.get_layer("pixel_norm"))
+    gain, offset = affine_of(model.get_layer("pixel_norm"))
     bilstm = model.get_layer("bilstm")
     for direction, layer in enumerate((bilstm.forward_layer, bilstm.backward_layer)):
         order = range(steps) if direction == 0 else range(steps - 1, -1, -1)
@@ -97,13 +104,6 @@ def fold_conv_bilstm(model: keras.Model, shape: ModelShape, batch: int) -> onnx.
     return graph.finish(graph.add("Softmax", logits, axis=1), spec, "conv_bilstm")
 
 
-def _affine(norm: keras.layers.BatchNormalization) -> tuple[Weights, Weights]:
-    """A trained batch norm as gain and offset: gain * x + offset."""
-    gamma, beta, mean, variance = (np.asarray(weight, np.float64) for weight in norm.get_weights())
-    gain = gamma / np.sqrt(variance + norm.epsilon)
-    return gain, beta - gain * mean
-
-
 def _filters(
     graph: Graph, model: keras.Model, strip: str, normalisation: Normalisation, spec: ServingSpec
 ) -> Iterator[list[str]]:
@@ -113,7 +113,7 @@ def _filters(
     """
     conv1, conv1_bias = (np.asarray(weight, np.float64) for weight in model.get_layer("conv1").get_weights())
     conv2, conv2_bias = (np.asarray(weight, np.float64) for weight in model.get_layer("conv2").get_weights())
-    gain, offset = _affine(model.get_layer("conv_norm"))
+    gain, offset = affine_of(model.get_layer("conv_norm"))
     bias = gain * (conv2_bias + np.einsum("c,uvcf->f", conv1_bias, conv2[0])) + offset
     # Centred values are divided by the scale here. Zeros that pad in space or time stay zeros.
     conv1 = conv1 / normalisation.scale[:, None]

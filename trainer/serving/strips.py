@@ -20,7 +20,7 @@ Weights = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Normalisation:
-    """The weights of a Standardise layer, each float64 (B,)."""
+    """The weights of a Standardise layer, float64: bounds (B,), mean and scale (B,) or (T, B)."""
 
     lower: Weights
     upper: Weights
@@ -31,6 +31,8 @@ class Normalisation:
     def of(cls, layer: keras.layers.Layer) -> Normalisation:
         """Reads them from the layer; infinite where there is no bound."""
         lower, upper, mean, scale = (np.asarray(weight, np.float64) for weight in layer.get_weights())
+        if mean.ndim > 1:  # (T, 1, 1, B)
+            mean, scale = mean[:, 0, 0], scale[:, 0, 0]
         huge = float(np.finfo(np.float32).max)
         return cls(
             np.where(lower <= -huge, -np.inf, lower), np.where(upper >= huge, np.inf, upper), mean, scale
@@ -38,14 +40,22 @@ class Normalisation:
 
 
 def serving_spec(shape: ModelShape, batch: int) -> ServingSpec:
-    """The spec of a serving model of this shape for strips of ``batch`` pixels."""
+    """The spec of a serving model of this shape for strips of ``batch`` pixels.
+
+    Raises:
+        ValueError: unless ``batch`` is a multiple of 8. Runtimes work on vectors of 8 numbers and treat what
+        is
+            left over by another code, which may round otherwise: a pixel's answer would depend on its place.
+    """
+    if batch < 1 or batch % 8:
+        raise ValueError(f"the batch of a serving model must be a multiple of 8; got {batch}")
     return ServingSpec(
         batch=batch, halo=shape.halo, time_steps=shape.time_steps, bands=shape.bands, classes=shape.classes
     )
 
 
 def centred_strip(graph: Graph, normalisation: Normalisation, spec: ServingSpec) -> str:
-    """The strip (T, 1 + 2h, N + 2h, B), clipped, minus the mean of each band.
+    """The strip (T, 1 + 2h, N + 2h, B), clipped, minus the mean of each band (or band and time step).
 
     The division by the scale goes into the weights. The subtraction stays here: the zeros that pad a
     convolution in time stand for the mean, and large means would cost digits in a bias.
@@ -54,7 +64,8 @@ def centred_strip(graph: Graph, normalisation: Normalisation, spec: ServingSpec)
 
     def wide(values: Weights) -> str:
         # Repeated for all columns: the runtime is slow where it broadcasts over a last axis of few bands.
-        return graph.constant(np.tile(values.astype(np.float32), (columns, 1)))
+        repeated = np.broadcast_to(values[..., None, :], (*values.shape[:-1], columns, values.shape[-1]))
+        return graph.weights(repeated if values.ndim == 1 else repeated[:, None])
 
     strip = INPUT
     if np.isfinite(normalisation.lower).any():
@@ -76,3 +87,10 @@ def centre_steps(graph: Graph, strip: str, spec: ServingSpec) -> list[str]:
     ones = graph.constant(np.ones((steps, batch, 1), np.float32))
     pixels = graph.add("Concat", pixels, ones, axis=2)
     return [graph.reshape(step, batch, spec.bands + 1) for step in graph.split(pixels, steps)]
+
+
+def affine_of(norm: keras.layers.BatchNormalization) -> tuple[Weights, Weights]:
+    """A trained batch norm as gain and offset: gain * x + offset."""
+    gamma, beta, mean, variance = (np.asarray(weight, np.float64) for weight in norm.get_weights())
+    gain = gamma / np.sqrt(variance + norm.epsilon)
+    return gain, beta - gain * mean

@@ -7,7 +7,7 @@ from trainer.serving.cost import count_flops
 
 
 def test_flops_of_lstm_are_counted_by_hand() -> None:
-    steps, bands, units, classes, batch = 5, 3, 8, 4, 6
+    steps, bands, units, classes, batch = 5, 3, 8, 4, 16
     shape = ModelShape(steps, bands, 1, classes)
     model = make_model("lstm", shape, {"units": units})
     served = serving_model(model, find_architecture("lstm"), shape, batch)
