@@ -15,8 +15,8 @@ __all__ = ["build_parser", "main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run step 3; returns the exit status."""
     args = build_parser().parse_args(argv)
-    # TensorFlow tells of every library it could have used; warnings and errors stay.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow tells of every library and device that it looked for; its failures come as exceptions.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         from trainer.run import evaluate_only, train
 

@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--model-config",
         metavar="FILE",
-        help="JSON file with sizes of the architecture",
+        help="sizes of the architecture: a JSON file, or JSON such as '{\"units\": 64}'",
     )
     _add_split_flags(parser)
     _add_preparation_flags(parser)

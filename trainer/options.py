@@ -121,20 +121,20 @@ def sample_groups(samples: Samples, by: str, flag: str = "--split-by") -> NDArra
     )
 
 
-def read_config(path: str | None) -> dict[str, Any]:
-    """Sizes of the architecture from a JSON file.
+def read_config(given: str | None) -> dict[str, Any]:
+    """Sizes of the architecture from a JSON file, or from the JSON itself.
 
     Raises:
         DltsError: the file is not a JSON object.
     """
-    if path is None:
+    if given is None:
         return {}
     try:
-        config = json.loads(storage.read_text(path))
+        config = json.loads(given if given.lstrip().startswith("{") else storage.read_text(given))
     except ValueError as error:
-        raise DltsError(f"{path} (--model-config) is not valid JSON: {error}") from error
+        raise DltsError(f"{given} (--model-config) is not valid JSON: {error}") from error
     if not isinstance(config, dict):
-        raise DltsError(f'{path} (--model-config) must hold an object such as {{"units": 64}}')
+        raise DltsError(f'{given} (--model-config) must hold an object such as {{"units": 64}}')
     return config
 
 

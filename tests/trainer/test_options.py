@@ -71,6 +71,7 @@ def test_groups_and_days(tmp_path: Path) -> None:
 
 def test_model_config(tmp_path: Path) -> None:
     assert read_config(None) == {}
+    assert read_config('{"units": 4}') == {"units": 4}
     (tmp_path / "c.json").write_text('{"units": 8}')
     assert read_config(str(tmp_path / "c.json")) == {"units": 8}
     (tmp_path / "c.json").write_text("[1]")
