@@ -22,6 +22,7 @@ from dlts_beam.acquisitions.lattice import Box, box_in
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid
 from dlts_beam.io.raster.handles import gdal_env
+from dlts_beam.io.raster.tiff import header_end
 from dlts_beam.io.raster.vrt import is_own_vrt
 
 # Files with these endings were meant to be images: what GDAL does not recognise there is broken.
@@ -210,6 +211,11 @@ def _header_of(dataset: Any, entry: storage.FileEntry) -> Header:
 def _check_complete(dataset: Any, entry: storage.FileEntry) -> None:
     """Raise where the file ends before its data do, without decoding more than one block per band."""
     if dataset.driver == "GTiff":
+        if not storage.is_remote(entry.path):  # there, bytes by place are dear, and uploads are whole
+            with storage.open_read(entry.path) as file:
+                need = header_end(file)
+            if need is not None and need > entry.size:
+                raise DltsError(f"it is cut short: it has {entry.size} bytes and needs {need}")
         _check_tiff_blocks(dataset, entry)
     elif dataset.driver in _PLAIN_ARRAYS:
         pixel = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)

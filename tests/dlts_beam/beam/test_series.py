@@ -1,0 +1,63 @@
+"""Step 1 as a transform, without the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pytest
+
+from dlts_beam import storage
+from dlts_beam.acquisitions.settings import SeriesSettings
+from dlts_beam.beam.runner import parse_options, run_pipeline
+from dlts_beam.beam.series import ReadHeader, WriteSeries
+from dlts_beam.errors import DltsError
+from dlts_beam.spec.series import SeriesSpec
+from tests.images import plan, write_image
+
+
+def run(folder: Path, output: Path, mode: str):
+    entries = storage.list_files(folder)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        files = pipeline | beam.Create(entries)
+        files | WriteSeries(str(output), SeriesSettings(root=str(folder)))
+
+    options = parse_options([f"--direct_running_mode={mode}", "--direct_num_workers=2"])
+    return run_pipeline(build, options)
+
+
+@pytest.mark.parametrize("mode", ["in_memory", "multi_threading"])
+def test_the_pipeline_gives_what_the_check_alone_gives(tmp_path: Path, mode: str):
+    for number in range(1, 13):
+        write_image(tmp_path / "i" / f"x_2016_{number}.tif", np.full((3, 4), number, np.uint8))
+    result = run(tmp_path / "i", tmp_path / "o", mode)
+    spec = SeriesSpec.from_json((tmp_path / "o" / "series.json").read_bytes())
+    assert spec == plan(tmp_path / "i")
+    assert [step.time for step in spec.steps] == [f"2016-{number:02d}-01" for number in range(1, 13)]
+    query = result.metrics().query(beam.metrics.MetricsFilter().with_name("images"))
+    assert [counter.committed for counter in query["counters"]] == [12]
+
+
+def test_all_problems_come_back_in_one_sentence(tmp_path: Path):
+    for day in (12, 13, 14):
+        write_image(tmp_path / "i" / f"201808{day}.tif", np.ones((30, 40), np.uint8))
+    for day in (12, 14):
+        path = tmp_path / "i" / f"201808{day}.tif"
+        path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(
+        DltsError, match=r"^2 images are unreadable or cut short: 20180812.tif .*, 20180814.tif "
+    ):
+        run(tmp_path / "i", tmp_path / "o", "multi_threading")
+    assert not (tmp_path / "o").exists()
+
+
+def test_reading_a_header_raises_nothing(tmp_path: Path):
+    (tmp_path / "20180812.tif").write_bytes(b"II*\0")
+    (entry,) = storage.list_files(tmp_path)
+    (record,) = ReadHeader().process(entry)
+    assert record.is_image
+    gone = storage.FileEntry(str(tmp_path / "gone.tif"), 1, "1")
+    (record,) = ReadHeader(hash_content=True).process(gone)
+    assert record.is_image
