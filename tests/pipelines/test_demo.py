@@ -139,3 +139,11 @@ def test_another_scene_leaves_no_old_images(steps, tmp_path):
         assert demo.main(["-o", str(tmp_path), "--size", "64", "--seed", seed]) == 0
     names = [path.name for path in sorted((tmp_path / "scene" / "images").iterdir())]
     assert names == [f"DEMO_{date:%Y%m%d}.tif" for date in make_scene(64, 8).dates]
+
+
+def test_the_whole_demo_on_a_small_scene(tmp_path, capsys):
+    """All four steps as they are: the map beats one date by ten points, or the demo itself says no."""
+    assert demo.main(["-o", str(tmp_path), "--size", "96", "--epochs", "15"]) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["accuracy"] > 0.85
+    assert scores["pixels"]["unlabelled"] == scores["pixels"]["invented"] == 0
