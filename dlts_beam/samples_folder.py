@@ -57,7 +57,7 @@ def complete_folder(
     folder, accounts = settings.folder, chosen.accounts
     for result in results:
         for reason, entries in result.rejected.items():
-            accounts.reject(_rejected(reason, entries, settings.grid))
+            accounts.reject(_rejected(reason, entries, settings.tiling.grid))
     storage.write_text(storage.join(folder, REJECTED_CSV), accounts.to_csv(labels))
     storage.remove(storage.join(folder, RESULTS_JSON))
     samples = sum(result.samples for result in results)

@@ -7,7 +7,7 @@ input alone, never on workers or chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,10 +17,9 @@ from dlts_beam.grid import Grid, Window
 from dlts_beam.spec.series import Band, SeriesSpec
 
 WINDOW = 256
-WINDOW_BYTES = 160 << 20  # raw values and validity of one window
+WINDOW_BYTES = 192 << 20  # stored values and validity of one window, were all of its pixels wanted
 SHARD_BYTES = 128 << 20  # series of one shard before compression
-MIN_SHARDS = 8
-WINDOWS_PER_SHARD = 32
+WINDOW_ROWS = 4  # of one shard: a seam between two shards is decoded by both
 
 
 @dataclass(frozen=True)
@@ -57,23 +56,90 @@ class Resolved(NamedTuple):
     conflict: np.ndarray
 
 
-class WindowPoints(NamedTuple):
-    """A window and the samples whose patches are cut out of it: candidates [start, stop) of the shard."""
+class Touched(NamedTuple):
+    """A window and the candidates of a shard whose patches touch it.
+
+    Attributes:
+        window: pixels.
+        members: int64 (n,), ascending positions in the shard's candidates.
+        start, stop: those of the members, next to each other, for which this window is the last one.
+    """
 
     window: Window
+    members: np.ndarray
     start: int
     stop: int
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """One output file: its windows in order, and its candidates in the order in which they are written."""
+    """One output file: its candidates in the order in which they are written, and their kept attributes."""
 
     shard: int
     shards: int
-    windows: tuple[WindowPoints, ...]
     points: Candidates
     kept: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Windows of one shape over a grid, numbered row by row, for patches of one size.
+
+    A patch is complete when the last window that it touches has been read: the one that holds its lower
+    right pixel, or the part of it inside the grid.
+    """
+
+    grid: Grid
+    height: int
+    width: int
+    patch: int
+
+    @property
+    def across(self) -> int:
+        """Number of windows in a row."""
+        return -(-self.grid.width // self.width)
+
+    def window(self, number: int) -> Window:
+        """The window of a number."""
+        row, col = number // self.across * self.height, number % self.across * self.width
+        height, width = min(self.height, self.grid.height - row), min(self.width, self.grid.width - col)
+        return Window(row, col, height, width)
+
+    def reach(self, points: Candidates) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """First and last row, first and last column of windows that each patch touches; int64 (N,) each."""
+        half = self.patch // 2
+        return (
+            np.maximum(points.row - half, 0) // self.height,
+            np.minimum(points.row + half, self.grid.height - 1) // self.height,
+            np.maximum(points.col - half, 0) // self.width,
+            np.minimum(points.col + half, self.grid.width - 1) // self.width,
+        )
+
+    def last(self, points: Candidates) -> np.ndarray:
+        """int64 (N,): number of the window in which each patch is complete."""
+        _, last_row, _, last_col = self.reach(points)
+        return last_row * self.across + last_col
+
+    def touched(self, points: Candidates) -> Iterator[Touched]:
+        """Every window that a patch touches, once, in order; ``points`` are in the order of `last`."""
+        first_row, last_row, first_col, last_col = self.reach(points)
+        numbers, members = [], []
+        for down in range(int((last_row - first_row).max()) + 1):
+            for right in range(int((last_col - first_col).max()) + 1):
+                row, col = first_row + down, first_col + right
+                member = np.flatnonzero((row <= last_row) & (col <= last_col))
+                numbers.append((row * self.across + col)[member])
+                members.append(member)
+        number, member = np.concatenate(numbers), np.concatenate(members)
+        order = np.lexsort((member, number))
+        number, member = number[order], member[order]
+        ends = np.append(np.flatnonzero(np.diff(number)) + 1, len(number))
+        complete, begin = last_row * self.across + last_col, 0
+        for end in ends.tolist():
+            here = int(number[begin])
+            start, stop = np.searchsorted(complete, (here, here + 1))
+            yield Touched(self.window(here), member[begin:end], int(start), int(stop))
+            begin = end
 
 
 def pixels_of(grid: Grid, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -126,62 +192,67 @@ def common_dtype(bands: Sequence[Band]) -> np.dtype:
     return np.result_type(*(np.dtype(band.dtype) for band in bands))
 
 
-def window_size(series: SeriesSpec, patch: int) -> int:
-    """Side of the windows: 256, halved until one window's values and validity fit the budget."""
+def make_tiling(series: SeriesSpec, patch: int) -> Tiling:
+    """Windows on the block grid of the sources, about 256 pixels a side, wide ones where blocks are strips.
+
+    No block is then decoded for two windows, unless one block's series alone passes the budget.
+    """
+    grid = series.grid
+    block_height = max(file.block[0] for file in series.files)
+    block_width = max(file.block[1] for file in series.files)
+    width = grid.width if block_width >= grid.width else _multiple(WINDOW, block_width)
+    height = _multiple(max(1, WINDOW * WINDOW // width), block_height)
     per_pixel = len(series.steps) * len(series.bands) * (common_dtype(series.bands).itemsize + 1)
-    size = WINDOW
-    while size > 16 and (size + patch - 1) ** 2 * per_pixel > WINDOW_BYTES:
-        size //= 2
-    return size
+    pixels = WINDOW_BYTES // per_pixel
+    height, width = min(height, grid.height), min(width, grid.width)
+    while height * width > pixels and max(height, width) > 16:
+        height, width = (-(-height // 2), width) if height >= width else (height, -(-width // 2))
+    return Tiling(grid, height, width, patch)
 
 
-def shard_count(windows: int, samples: int, bytes_per_sample: int) -> int:
+def _multiple(size: int, block: int) -> int:
+    """The smallest multiple of ``block`` that is at least ``size``."""
+    return -(-size // block) * block
+
+
+def shard_count(window_rows: int, samples: int, bytes_per_sample: int) -> int:
     """How many shards to write: a function of the data alone, so that every machine gives the same files."""
-    by_bytes = math.ceil(samples * bytes_per_sample / SHARD_BYTES)
-    return max(1, min(windows, max(MIN_SHARDS, by_bytes, math.ceil(windows / WINDOWS_PER_SHARD))))
+    return max(1, math.ceil(samples * bytes_per_sample / SHARD_BYTES), round(window_rows / WINDOW_ROWS))
 
 
 def plan_shards(
     candidates: Candidates,
     kept: Sequence[Sequence[str]],
-    grid: Grid,
-    size: int,
+    tiling: Tiling,
     bytes_per_sample: int,
     shards: int | None = None,
 ) -> list[ShardPlan]:
-    """Group candidates by window and the windows, in row order, into contiguous ranges, one per shard.
+    """Order candidates by window and cut them into contiguous ranges of windows, one per shard.
 
-    Every candidate is in exactly one plan; in it, they are ordered by window, row, column and cut.
+    Every candidate is in exactly one plan, in the order of windows, rows, columns and cuts.
 
     Args:
         candidates: what is to be cut out, each pixel and cut once.
         kept: per kept attribute one text per feature of the vector file.
-        grid: the series' grid.
-        size: side of a window.
+        tiling: the windows.
         bytes_per_sample: of the stored series.
         shards: how many to make, at most one per window; None decides by `shard_count`.
     """
-    down, across = candidates.row // size, candidates.col // size
-    order = np.lexsort((candidates.cut, candidates.col, candidates.row, across, down))
-    ordered = candidates.take(order)
-    key = down[order] * -(-grid.width // size) + across[order]
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(key) != 0]))
+    last = tiling.last(candidates)
+    order = np.lexsort((candidates.cut, candidates.col, candidates.row, last))
+    ordered, last = candidates.take(order), last[order]
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(last) != 0]))
     stops = np.append(starts[1:], len(ordered))
     if shards is None:
-        shards = shard_count(len(starts), len(ordered), bytes_per_sample)
-    bounds = _balanced(stops - starts, min(shards, len(starts)), size * size)
+        rows = len(np.unique(last // tiling.across))
+        shards = shard_count(rows, len(ordered), bytes_per_sample)
+    bounds = _balanced(stops - starts, min(shards, len(starts)), tiling.height * tiling.width)
     plans = []
-    for shard, (first, last) in enumerate(bounds):
-        offset, end = int(starts[first]), int(stops[last - 1])
-        windows = []
-        for at in range(first, last):
-            corner = ordered.take(starts[at : at + 1])
-            row, col = int(corner.row[0]) // size * size, int(corner.col[0]) // size * size
-            window = Window(row, col, min(size, grid.height - row), min(size, grid.width - col))
-            windows.append(WindowPoints(window, int(starts[at]) - offset, int(stops[at]) - offset))
-        points = ordered.take(np.arange(offset, end))
-        texts = tuple(tuple(column[feature] for feature in points.feature) for column in kept)
-        plans.append(ShardPlan(shard, len(bounds), tuple(windows), points, texts))
+    for shard, (first, end) in enumerate(bounds):
+        points = ordered.take(np.arange(starts[first], stops[end - 1]))
+        features = points.feature.tolist()
+        texts = tuple(tuple(column[feature] for feature in features) for column in kept)
+        plans.append(ShardPlan(shard, len(bounds), points, texts))
     return plans
 
 
@@ -197,16 +268,6 @@ def _balanced(counts: np.ndarray, shards: int, window_cost: int) -> list[tuple[i
         low, high = (ends[-1] if ends else 0) + 1, len(counts) - (shards - shard)
         ends.append(min(max(end, low), high))
     return list(zip([0, *ends[:-1]], ends, strict=True))
-
-
-def reach_of(points: Candidates, patch: int, grid: Grid) -> Window:
-    """The part of the grid that the patches of some points touch: their box, grown by the halo, clipped."""
-    row, col = int(points.row.min()), int(points.col.min())
-    box = Window(row, col, int(points.row.max()) - row + 1, int(points.col.max()) - col + 1)
-    clipped = box.grow(patch // 2).intersect(grid.window)
-    if clipped is None:
-        raise ValueError(f"points must lie in the grid {grid.window}; got {box}")
-    return clipped
 
 
 def block_ids(x: np.ndarray, y: np.ndarray, size: float) -> list[str]:

@@ -11,19 +11,20 @@ import numpy as np
 
 from dlts_beam import storage
 from dlts_beam.accounts import FEW_VALID, UNREADABLE
-from dlts_beam.grid import Grid, Window
+from dlts_beam.grid import Window
 from dlts_beam.intervals import MISSING, Cut
 from dlts_beam.records import RecordLayout, SampleBatch
-from dlts_beam.sampling import Candidates, ShardPlan, block_ids, centres, reach_of
+from dlts_beam.sampling import Candidates, ShardPlan, Tiling, Touched, block_ids, centres
 from dlts_beam.spec.samples import sample_id, shard_name
-from dlts_beam.tensors.preparation import count_observed
-from dlts_beam.tfrecord import Encoder, frame, make_encoder
+from dlts_beam.tfrecord import encode_records, frame
 
 BATCH = 512  # samples cut and encoded at once
 COMPRESSION = 1  # the series are noisy: higher levels cost three times the time for a few per cent
 
-# Stored values (T, H, W, B) and valid of a window inside the grid; None where it cannot be read.
-ReadWindow = Callable[[Window], tuple[np.ndarray, np.ndarray] | None]
+# From a window in the grid and M flat positions in it (row by row) to stored values (M, T, B) and valid;
+# None where the window cannot be read.
+ReadPixels = Callable[[Window, np.ndarray], tuple[np.ndarray, np.ndarray] | None]
+Rejections = dict[str, list[tuple[int, int, int]]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ShardSettings:
 
     Attributes:
         folder: the samples folder.
-        grid: the series' grid.
+        tiling: windows of the series' grid.
         layout: of the records.
         cuts: time cuts, as `Candidates.cut` counts them.
         classes: number of classes.
@@ -41,7 +42,7 @@ class ShardSettings:
     """
 
     folder: str
-    grid: Grid
+    tiling: Tiling
     layout: RecordLayout
     cuts: tuple[Cut, ...]
     classes: int
@@ -65,19 +66,18 @@ class ShardResult:
     samples: int
     class_counts: tuple[int, ...]
     sha256: str
-    rejected: dict[str, list[tuple[int, int, int]]]
+    rejected: Rejections
 
 
-def write_shard(plan: ShardPlan, settings: ShardSettings, read: ReadWindow) -> ShardResult:
+def write_shard(plan: ShardPlan, settings: ShardSettings, read: ReadPixels) -> ShardResult:
     """Write one shard file, whole or not at all; the same plan gives the same bytes.
 
     Raises:
         DltsError: the file cannot be written; and whatever ``read`` raises.
     """
-    encode = make_encoder()
     digest = hashlib.sha256()
     counts = np.zeros(settings.classes, np.int64)
-    rejected: dict[str, list[tuple[int, int, int]]] = {}
+    rejected: Rejections = {}
     path = storage.join(settings.folder, shard_name(plan.shard, plan.shards))
     # No name and no time in the header: the bytes depend on the records alone.
     with (
@@ -85,93 +85,162 @@ def write_shard(plan: ShardPlan, settings: ShardSettings, read: ReadWindow) -> S
         gzip.GzipFile("", "wb", COMPRESSION, file, mtime=0) as packed,
     ):
         for batch in _iter_batches(plan, settings, read, rejected):
-            data = b"".join([frame(record) for record in _encode(batch, settings.layout, encode)])
+            data = b"".join([frame(record) for record in encode_records(batch.to_columns(settings.layout))])
             digest.update(data)
             packed.write(data)
             counts += np.bincount(batch.class_id, minlength=settings.classes)
     return ShardResult(plan.shard, int(counts.sum()), tuple(counts.tolist()), digest.hexdigest(), rejected)
 
 
-def _encode(batch: SampleBatch, layout: RecordLayout, encode: Encoder) -> list[bytes]:
-    return encode(batch.to_columns(layout))
-
-
 def _iter_batches(
-    plan: ShardPlan,
-    settings: ShardSettings,
-    read: ReadWindow,
-    rejected: dict[str, list[tuple[int, int, int]]],
+    plan: ShardPlan, settings: ShardSettings, read: ReadPixels, rejected: Rejections
 ) -> Iterator[SampleBatch]:
-    """Samples of a shard in order, at most ``BATCH`` at once; ``rejected`` takes the rest."""
-    patch = settings.layout.patch
+    """Samples of a shard in order, at most ``BATCH`` at once; ``rejected`` takes the rest.
+
+    Each window is read once. Patches that touch several windows wait, half done, until the last of them.
+    """
+    points, middle = plan.points, settings.layout.patch // 2
     steps = np.array([cut.steps for cut in settings.cuts], np.int64)
-    for _, start, stop in plan.windows:
-        points = plan.points.take(np.arange(start, stop))
-        reach = reach_of(points, patch, settings.grid)
-        cube = read(reach)
+    waiting = Waiting(len(points), settings.layout)
+    unreadable = np.zeros(len(points), bool)
+    for touched in settings.tiling.touched(points):
+        places = PatchPlaces.of(points, touched, settings.layout.patch)
+        cube = read(touched.window, places.wanted)
         if cube is None:
-            _enter(rejected, UNREADABLE, points)
-            continue
-        stored, valid = cube
-        enough = _observed(valid, reach, points, steps) >= settings.min_valid
-        _enter(rejected, FEW_VALID, points.take(~enough))
-        wanted = np.flatnonzero(enough)
-        for begin in range(0, len(wanted), BATCH):
-            index = wanted[begin : begin + BATCH]
-            chosen = points.take(index)
-            series, usable = cut_patches(stored, valid, reach, chosen, steps, patch)
-            kept = [[column[start + at] for at in index.tolist()] for column in plan.kept]
-            yield _batch(chosen, series, usable, kept, settings)
+            unreadable[touched.members] = True
+            cube = places.nothing(int(steps.max()) + 1, settings.layout)
+        complete = (touched.members >= touched.start) & (touched.members < touched.stop)
+        for index in _chunks(np.flatnonzero(~complete)):
+            members = touched.members[index]
+            waiting.add(members, *cut_patches(*cube, places, index, steps[points.cut[members]]))
+        for index in _chunks(np.flatnonzero(complete)):
+            members = touched.members[index]
+            series, valid = cut_patches(*cube, places, index, steps[points.cut[members]])
+            waiting.merge(members, series, valid)
+            observed = valid[:, :, middle, middle].any(axis=2).sum(axis=1)
+            lost = unreadable[members]
+            few = ~lost & (observed < settings.min_valid)
+            _enter(rejected, UNREADABLE, points.take(members[lost]))
+            _enter(rejected, FEW_VALID, points.take(members[few]))
+            good = ~lost & ~few
+            if good.any():
+                chosen = members[good]
+                kept = [[column[at] for at in chosen.tolist()] for column in plan.kept]
+                yield _batch(points.take(chosen), series[good], valid[good], kept, settings)
 
 
-def _enter(rejected: dict[str, list[tuple[int, int, int]]], reason: str, points: Candidates) -> None:
+def _chunks(index: np.ndarray) -> Iterator[np.ndarray]:
+    for begin in range(0, len(index), BATCH):
+        yield index[begin : begin + BATCH]
+
+
+def _enter(rejected: Rejections, reason: str, points: Candidates) -> None:
     if len(points):
         rows = zip(points.feature.tolist(), points.row.tolist(), points.col.tolist(), strict=True)
         rejected.setdefault(reason, []).extend(rows)
 
 
-def _observed(valid: np.ndarray, reach: Window, points: Candidates, steps: np.ndarray) -> np.ndarray:
-    """int (N,): observed time steps at each point, within its cut."""
-    pixels: np.ndarray = valid[:, points.row - reach.row, points.col - reach.col]  # (T, N, B)
-    if len(steps) == 1:
-        return count_observed(pixels[steps[0]])
-    nothing = np.zeros((1, len(points)), bool)  # what slots without a time step (-1) point at
-    observed = np.concatenate([pixels.any(axis=2), nothing])
-    return observed[steps[points.cut].T, np.arange(len(points))].sum(axis=0)
+@dataclass(frozen=True)
+class PatchPlaces:
+    """Where the pixels of some patches stand among the wanted pixels of a window.
+
+    Attributes:
+        wanted: int64 (M,), ascending flat positions in the window of the pixels that any patch needs.
+        at: int64 (n, P, P), positions in ``wanted``; any where ``inside`` is False.
+        inside: bool (n, P, P), True where the pixel of the patch lies in the window.
+    """
+
+    wanted: np.ndarray
+    at: np.ndarray
+    inside: np.ndarray
+
+    @classmethod
+    def of(cls, points: Candidates, touched: Touched, patch: int) -> PatchPlaces:
+        """The places for the members of a window."""
+        window, offsets = touched.window, np.arange(patch) - patch // 2
+        rows = points.row[touched.members][:, None] - window.row + offsets
+        cols = points.col[touched.members][:, None] - window.col + offsets
+        row_inside, col_inside = (rows >= 0) & (rows < window.height), (cols >= 0) & (cols < window.width)
+        inside = row_inside[:, :, None] & col_inside[:, None, :]
+        flat = rows[:, :, None] * window.width + cols[:, None, :]
+        needed = np.zeros(window.pixels, bool)
+        needed[flat[inside]] = True
+        number = np.cumsum(needed) - 1
+        return cls(np.flatnonzero(needed), number[np.where(inside, flat, 0)].clip(0), inside)
+
+    def nothing(self, steps: int, layout: RecordLayout) -> tuple[np.ndarray, np.ndarray]:
+        """A cube without any valid value, for a window that could not be read."""
+        shape = (len(self.wanted), steps, layout.bands)
+        return np.zeros(shape, layout.dtype), np.zeros(shape, bool)
 
 
 def cut_patches(
-    stored: np.ndarray,
-    valid: np.ndarray,
-    reach: Window,
-    points: Candidates,
-    steps: np.ndarray,
-    patch: int,
+    stored: np.ndarray, valid: np.ndarray, places: PatchPlaces, index: np.ndarray, steps: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cut the patch series of points out of a window.
+    """Cut patch series out of the wanted pixels of a window.
 
     Args:
-        stored, valid: (T, H, W, B) of the window ``reach``.
-        reach: holds every patch, as far as the grid goes.
-        points: N candidates.
-        steps: int64 (cuts, T'), the time step of each slot, -1 for none.
-        patch: side of the patch.
+        stored, valid: (M, T, B) of the wanted pixels.
+        places: of all patches of the window.
+        index: int64 (n,), which of them to cut.
+        steps: int64 (n, T'), the time step of each slot, -1 for none.
 
     Returns:
-        stored and valid (N, T', P, P, B); outside the window and where a slot has no time step: 0, not valid.
+        stored and valid (n, T', P, P, B); outside the window and where a slot has no time step: 0, not valid.
     """
-    offsets = np.arange(patch) - patch // 2
-    rows = points.row[:, None] - reach.row + offsets
-    cols = points.col[:, None] - reach.col + offsets
-    at_rows, at_cols = np.clip(rows, 0, reach.height - 1), np.clip(cols, 0, reach.width - 1)
-    at_steps = steps[points.cut]
-    index = (at_steps[:, :, None, None], at_rows[:, None, :, None], at_cols[:, None, None, :])
-    series, usable = stored[index], valid[index]
-    outside = ((rows != at_rows)[:, :, None] | (cols != at_cols)[:, None, :])[:, None]
-    absent = outside | (at_steps == MISSING)[:, :, None, None]
+    at, inside = places.at[index], places.inside[index]
+    series, usable = (_cut(cube, at, steps) for cube in (stored, valid))
+    absent = ~inside[:, None] | (steps == MISSING)[:, :, None, None]
     if absent.any():
         series[absent], usable[absent] = 0, False
     return series, usable
+
+
+def _cut(cube: np.ndarray, at: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """(n, T', P, P, B) out of (M, T, B): whole series are copied, time steps are picked from the copies."""
+    picked = np.take(cube, at, axis=0)
+    if steps.shape[1] != cube.shape[1] or (steps != np.arange(cube.shape[1])).any():
+        picked = np.take_along_axis(picked, steps[:, None, None, :, None], axis=3)
+    return np.ascontiguousarray(np.moveaxis(picked, 3, 1))
+
+
+class Waiting:
+    """Patches that touch several windows, while some of these are still to be read."""
+
+    def __init__(self, members: int, layout: RecordLayout) -> None:
+        self._slot = np.full(members, -1, np.int64)
+        self._free: list[int] = []
+        self._series = np.zeros((0, *layout.shape), layout.dtype)
+        self._valid = np.zeros((0, *layout.shape), bool)
+
+    def add(self, members: np.ndarray, series: np.ndarray, valid: np.ndarray) -> None:
+        """Add what one window gives: (n, T, P, P, B), 0 and not valid where it gives nothing."""
+        new = members[self._slot[members] < 0]
+        self._grow(len(new) - len(self._free))
+        self._slot[new] = [self._free.pop() for _ in range(len(new))]
+        slots = self._slot[members]
+        # Windows do not overlap: what one of them gives, no other does.
+        self._series[slots] += series
+        self._valid[slots] |= valid
+
+    def merge(self, members: np.ndarray, series: np.ndarray, valid: np.ndarray) -> None:
+        """Complete, in place, what the last window gives by what the others gave before."""
+        index = np.flatnonzero(self._slot[members] >= 0)
+        slots = self._slot[members[index]]
+        series[index] += self._series[slots]
+        valid[index] |= self._valid[slots]
+        self._series[slots], self._valid[slots] = 0, False
+        self._free.extend(slots.tolist())
+        self._slot[members[index]] = -1
+
+    def _grow(self, more: int) -> None:
+        if more <= 0:
+            return
+        more = max(more, len(self._series))
+        self._free.extend(range(len(self._series) + more - 1, len(self._series) - 1, -1))
+        for name in ("_series", "_valid"):
+            old = getattr(self, name)
+            setattr(self, name, np.concatenate([old, np.zeros((more, *old.shape[1:]), old.dtype)]))
 
 
 def _batch(
@@ -181,7 +250,7 @@ def _batch(
     kept: Sequence[Sequence[str]],
     settings: ShardSettings,
 ) -> SampleBatch:
-    x, y = centres(settings.grid, points.row, points.col)
+    x, y = centres(settings.tiling.grid, points.row, points.col)
     intervals = [settings.cuts[cut].interval for cut in points.cut.tolist()]
     ids = [sample_id(*place) for place in zip(x.tolist(), y.tolist(), intervals, strict=True)]
     days = np.array([cut.days for cut in settings.cuts], np.float64)[points.cut]

@@ -1,7 +1,7 @@
 """tf.train.Example records and TFRecord files, without TensorFlow.
 
-Features of a record are always written in the order of their names, so equal samples give equal bytes,
-whichever encoder made them: tfx-bsl where it is installed, else a plain one with the same result.
+Features of a record always stand in the order of their names, so equal samples give equal bytes, whichever
+encoder made them: tfx-bsl where it is installed, else a plain one with the same result.
 """
 
 from __future__ import annotations
@@ -21,22 +21,41 @@ from dlts_beam.records import Column
 
 _LENGTH = 0x0A  # tag of field 1, length-delimited
 _VALUE = 0x12  # tag of field 2
-Encoder = Callable[[Mapping[str, Column]], list[bytes]]
+# From the name and values of one feature to the N entries it makes in the records' maps of features.
+Encoder = Callable[[str, Column], list[bytes]]
 
 
-def make_encoder() -> Encoder:
+def encode_records(columns: Mapping[str, Column], encoder: Encoder | None = None) -> list[bytes]:
+    """Serialised tf.train.Examples of N records, the features of each in the order of their names.
+
+    Args:
+        columns: the features; the order does not matter.
+        encoder: `encode_with_tfx_bsl` or `encode_plain`; None takes the first where it is installed.
+    """
+    encode = encoder or default_encoder()
+    names = sorted(columns, key=lambda name: name.encode())
+    parts = [encode(name, columns[name]) for name in names]
+    return [_delimited(b"".join(entries)) for entries in zip(*parts, strict=True)]
+
+
+def default_encoder() -> Encoder:
     """The encoder of this machine: through tfx-bsl, or the plain one where it has no wheel."""
     return encode_with_tfx_bsl if importlib.util.find_spec("tfx_bsl") else encode_plain
 
 
-def encode_with_tfx_bsl(columns: Mapping[str, Column]) -> list[bytes]:
-    """Serialised tf.train.Examples of N records, through tfx-bsl's batch encoder."""
+def encode_with_tfx_bsl(name: str, column: Column) -> list[bytes]:
+    """Entries of one feature, through tfx-bsl's batch encoder.
+
+    One feature at a time: a batch of several would come back with the features of each record in an order
+    that is random by design, as that of protobuf's maps is.
+    """
     import pyarrow as pa
 
-    arrays = [_arrow_column(column, pa) for column in columns.values()]
-    batch = pa.RecordBatch.from_arrays(arrays, names=list(columns))
-    # The encoder writes protobuf maps, whose order is random by design: put it right.
-    return [sort_features(record) for record in _tfx_bsl_encoder().encode(batch)]
+    batch = pa.RecordBatch.from_arrays([_arrow_column(column, pa)], names=[name])
+    records = _tfx_bsl_encoder().encode(batch)
+    # Each is an Example whose only field is a map with one entry: take off the outermost tag and length.
+    heads = {size: _read_varint(record, 1)[1] for size, record in {len(r): r for r in records}.items()}
+    return [record[heads[len(record)] :] for record in records]
 
 
 @cache
@@ -59,39 +78,15 @@ def _arrow_column(column: Column, pa: Any) -> Any:
     return pa.LargeListArray.from_arrays(pa.array(np.arange(len(column) + 1, dtype=np.int64)), values)
 
 
-def sort_features(record: bytes) -> bytes:
-    """The same tf.train.Example with its features in the order of their names (UTF-8 bytes)."""
-    size, position = _read_varint(record, 1)
-    entries: list[tuple[bytes, bytes]] = []
-    while position < len(record):
-        start = position
-        size, position = _read_varint(record, position + 1)
-        end = position + size
-        name_size, name_start = _read_varint(record, position + 1)
-        entries.append((record[name_start : name_start + name_size], record[start:end]))
-        position = end
-    entries.sort()
-    body = b"".join([entry for _, entry in entries])
-    return bytes((_LENGTH,)) + _varint(len(body)) + body
-
-
-def encode_plain(columns: Mapping[str, Column]) -> list[bytes]:
-    """Serialised tf.train.Examples of N records, made by hand: the same bytes as the other encoder."""
-    parts: list[list[bytes]] = []
-    for name in sorted(columns, key=lambda text: text.encode()):
-        column = columns[name]
-        if isinstance(column, list) or column.ndim == 2:
-            values = column if isinstance(column, list) else [row.tobytes() for row in column]
-            parts.append(_bytes_entries(name, values))
-        elif column.dtype.kind == "f":
-            parts.append([_entry(name, b"\x12\x06\n\x04" + struct.pack("<f", value)) for value in column])
-        else:
-            parts.append([_entry(name, _int_feature(int(value))) for value in column])
-    records = []
-    for entries in zip(*parts, strict=True):
-        body = b"".join(entries)
-        records.append(bytes((_LENGTH,)) + _varint(len(body)) + body)
-    return records
+def encode_plain(name: str, column: Column) -> list[bytes]:
+    """Entries of one feature, made by hand: the same bytes as those of tfx-bsl."""
+    if isinstance(column, list):
+        return _bytes_entries(name, column)
+    if column.ndim == 2:
+        return _bytes_entries(name, [row.tobytes() for row in column])
+    if column.dtype.kind == "f":
+        return [_entry(name, b"\x12\x06\n\x04" + struct.pack("<f", value)) for value in column.tolist()]
+    return [_entry(name, _int_feature(value)) for value in column.tolist()]
 
 
 def _bytes_entries(name: str, values: list[bytes]) -> list[bytes]:

@@ -93,7 +93,7 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     from dlts_beam.candidates import choose_candidates
     from dlts_beam.io.vector import read_places
     from dlts_beam.samples_folder import clear_folder, complete_folder
-    from dlts_beam.sampling import plan_shards, window_size
+    from dlts_beam.sampling import plan_shards
 
     _check_flags(args)
     series = _read_series(args.input_dir)
@@ -105,8 +105,7 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     chosen = choose_candidates(places, series, args.column_label, table, args.num_classes, args.steps)
     settings = _settings(args, series, chosen)
     layout = settings.layout
-    size = window_size(series, layout.patch)
-    plans = plan_shards(chosen.candidates, places.kept, series.grid, size, layout.nbytes, args.shards)
+    plans = plan_shards(chosen.candidates, places.kept, settings.tiling, layout.nbytes, args.shards)
     clear_folder(args.series_dir)
     results = _extract(args, options, series, settings, plans)
     spec = complete_folder(settings, series, chosen, results, places.labels)
@@ -166,13 +165,13 @@ def _polygon_rule(args: argparse.Namespace) -> PolygonRule:
 
 def _settings(args: argparse.Namespace, series: SeriesSpec, chosen: Chosen) -> ShardSettings:
     from dlts_beam.records import RecordLayout
-    from dlts_beam.sampling import common_dtype, default_block_size
+    from dlts_beam.sampling import common_dtype, default_block_size, make_tiling
     from dlts_beam.shards import ShardSettings
 
     dtype = str(common_dtype(series.bands))
     return ShardSettings(
         folder=args.series_dir,
-        grid=series.grid,
+        tiling=make_tiling(series, args.patch),
         layout=RecordLayout(len(chosen.steps), args.patch, len(series.bands), dtype, tuple(args.keep)),
         cuts=chosen.cuts,
         classes=len(chosen.classes),

@@ -12,7 +12,8 @@ from apache_beam.metrics import Metrics
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Window
-from dlts_beam.io.raster.reader import SeriesReader, UnreadableSourceError
+from dlts_beam.io.raster.pixels import PixelReader
+from dlts_beam.io.raster.reader import UnreadableSourceError
 from dlts_beam.sampling import ShardPlan
 from dlts_beam.shards import ShardResult, ShardSettings, write_shard
 from dlts_beam.spec.series import SeriesSpec
@@ -52,7 +53,7 @@ class WriteShards(beam.DoFn):
 
     def setup(self) -> None:
         """Make the reader; files are opened when they are first needed."""
-        self._reader = SeriesReader(self._series)
+        self._reader = PixelReader(self._series)
 
     def process(self, plan: ShardPlan) -> Iterator[ShardResult]:
         """Write one shard."""
@@ -64,10 +65,10 @@ class WriteShards(beam.DoFn):
         """Close the files."""
         self._reader.close()
 
-    def _read(self, window: Window) -> tuple[np.ndarray, np.ndarray] | None:
+    def _read(self, window: Window, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         self._windows.inc()
         try:
-            return self._reader.read_stored(window)
+            return self._reader.read_pixels(window, pixels)
         except UnreadableSourceError:
             if self._skip_unreadable:
                 return None

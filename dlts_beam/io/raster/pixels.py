@@ -1,0 +1,44 @@
+"""Some pixels of a window: what step 2 needs of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dlts_beam.grid import Window
+from dlts_beam.io.raster.handles import gdal_env
+from dlts_beam.io.raster.reader import SeriesReader
+from dlts_beam.tensors.reading import apply_reading_to
+
+
+class PixelReader(SeriesReader):
+    """Decodes whole windows but keeps and checks the wanted pixels only: one time step at a time.
+
+    Memory is that of the wanted pixels and of one time step of the window.
+    """
+
+    def read_pixels(self, window: Window, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Stored values (M, T, B) in ``dtype``, 0 where not valid, and valid bool: as of ``read_stored``.
+
+        Args:
+            window: inside the grid.
+            pixels: int64 (M,), flat positions in the window, row by row.
+
+        Raises:
+            UnreadableSourceError: a file that touches the window cannot be read.
+            DltsError: such a file changed after the series was made.
+        """
+        steps, height, width, bands = self._shape(window)
+        stored = np.empty((len(pixels), steps, bands), self.dtype)
+        valid = np.empty(stored.shape, bool)
+        values = np.empty((len(pixels), bands), np.float32)
+        image, covered = np.empty((height, width, bands), self.dtype), np.empty((height, width, bands), bool)
+        with gdal_env(self._remote):
+            for step in range(steps):
+                covered[:] = False
+                self._read_step(step, window, image, covered)
+                wanted = np.take(image.reshape(-1, bands), pixels, axis=0)
+                usable = np.take(covered.reshape(-1, bands), pixels, axis=0)
+                apply_reading_to(wanted, values, usable, self.bands, self.spec.reading)
+                np.copyto(wanted, 0, where=~usable, casting="unsafe")
+                stored[:, step], valid[:, step] = wanted, usable
+        return stored, valid
