@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def count_flops(model: onnx.ModelProto) -> int:
-    """Floating-point operations of one run: two per multiply-add in products and convolutions.
+    """Floating-point operations of one run: two per multiply-add in products, convolutions and LSTMs.
 
     Element-wise work is left out, as it is in the peak that it is compared with. Divide by the number of
     pixels in a strip for the cost of a pixel.
@@ -29,4 +29,8 @@ def count_flops(model: onnx.ModelProto) -> int:
             total += 2 * inner * math.prod(shapes[node.output[0]])
         elif node.op_type == "Conv":
             total += 2 * math.prod(shapes[node.input[1]][1:]) * math.prod(shapes[node.output[0]])
+        elif node.op_type == "LSTM":
+            steps, batch, _ = shapes[node.input[0]]
+            weights = math.prod(shapes[node.input[1]]) + math.prod(shapes[node.input[2]])
+            total += 2 * steps * batch * weights
     return total
