@@ -33,7 +33,7 @@ EXTRAS = {
         "pyproj>=3.6",
         "pyarrow",
         "onnxruntime>=1.20",
-        "pillow",
+        "matplotlib",
         f"tfx-bsl==1.21.*; {TFX_BSL_PLATFORMS}",
         f"tensorflow-metadata==1.21.*; {TFX_BSL_PLATFORMS}",
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib
 import math
 import os
 import re
@@ -32,9 +33,9 @@ from dlts_beam.errors import DltsError
 # download Prism, and its flags would then mean something else.
 _IN_PROCESS = frozenset({"direct", "directrunner", "switchingdirectrunner", "fnapi", "fnapirunner"})
 
-# How the text of a failed worker tells of a DltsError or a kind of it: the last line of its traceback.
-_SENTENCE = re.compile(r"^(?:dlts_beam\.[\w.]+Error|DltsError): (?P<sentence>.+)$", re.MULTILINE)
-_WHILE_RUNNING = re.compile(r" \[while running '[^\n]*'\]\s*$")
+# How the text of a failed worker tells of an exception of ours: where its traceback ends.
+_OWN_ERROR = re.compile(r"^(?P<module>dlts_beam(?:\.\w+)*)\.(?P<name>\w+): ", re.MULTILINE)
+_AFTER_SENTENCE = re.compile(r" \[while running '|\n\n(?=The above exception|During handling|Traceback)")
 
 
 def parse_options(flags: Sequence[str], own_flags: Iterable[str] = ()) -> PipelineOptions:
@@ -130,11 +131,19 @@ def find_sentence(error: BaseException) -> str | None:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, DltsError):
-            return _WHILE_RUNNING.sub("", str(seen))
-        told = _SENTENCE.findall(str(seen))
-        if told:
-            return _WHILE_RUNNING.sub("", told[-1])
+            return _AFTER_SENTENCE.split(str(seen), maxsplit=1)[0]
+        told = _sentence_in(str(seen))
+        if told is not None:
+            return told
         seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _sentence_in(text: str) -> str | None:
+    for found in reversed(list(_OWN_ERROR.finditer(text))):
+        module = importlib.import_module(found["module"])
+        if issubclass(getattr(module, found["name"]), DltsError):
+            return _AFTER_SENTENCE.split(text[found.end() :], maxsplit=1)[0].strip()
     return None
 
 

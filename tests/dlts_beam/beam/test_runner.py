@@ -222,10 +222,23 @@ def test_wrong_flags_are_refused_in_one_sentence(flags: list[str], sentence: str
     assert str(caught.value) == sentence
 
 
-def test_sentences_are_found_in_the_text_of_remote_failures():
-    text = (
-        'Traceback (most recent call last):\n  File "a.py", line 1\n'
-        "dlts_beam.errors.DltsError: the disk is full [while running 'Write-ptransform-3']\n"
-    )
-    assert runner.find_sentence(RuntimeError(text)) == "the disk is full"
-    assert runner.find_sentence(RuntimeError("IndexError: 3")) is None
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "dlts_beam.errors.DltsError: the disk is full [while running 'Write-ptransform-3']\n",
+            "the disk is full",
+        ),
+        ("dlts_beam.errors.DltsError: two lines:\n  a.tif\n", "two lines:\n  a.tif"),
+        ("dlts_beam.dates.AmbiguousDatesError: which day? [while running 'Read']", "which day?"),
+        ("dlts_beam.errors.DltsError: first\n\nThe above exception was …:\n\nOSError: no", "first"),
+        (
+            "dlts_beam.errors.DltsError: first\n\nDuring handling …\n\ndlts_beam.errors.DltsError: last",
+            "last",
+        ),
+        ("IndexError: 3", None),
+    ],
+)
+def test_sentences_are_found_in_the_text_of_remote_failures(text: str, sentence: str | None):
+    traceback = f'Traceback (most recent call last):\n  File "a.py", line 1\n{text}'
+    assert runner.find_sentence(RuntimeError(traceback)) == sentence
