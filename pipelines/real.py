@@ -121,7 +121,7 @@ def run_set(chosen: RealSet, data: Path, output: Path, training: Sequence[str]) 
     for seed in SEEDS:
         model = folder / f"model_seed{seed}"
         _step("train-model", "-i", str(samples), "-s", str(seed), *training, "-o", str(model))
-        matrix = json.loads((model / "metrics.json").read_text())["confusion_matrix"]
+        matrix = json.loads((model / "metrics.json").read_text())["confusion_matrix"]["values"]
         correct += sum(row[index] for index, row in enumerate(matrix))
         tested += sum(sum(row) for row in matrix)
     _step("classify-img-series", "-i", str(series), "-m", str(folder / f"model_seed{SEEDS[0]}"),
