@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform_bounds
@@ -104,7 +105,7 @@ def read_header(entry: storage.FileEntry, hash_content: bool = False) -> Header 
             with rasterio.open(storage.gdal_path(entry.path)) as dataset:
                 header = _header_of(dataset, entry)
                 _check_complete(dataset, entry)
-    except (RasterioError, CRSError, DltsError, ValueError) as error:
+    except (RasterioError, CRSError, CPLE_BaseError, DltsError) as error:
         detail = str(error.__cause__ or error)
         unknown = _UNKNOWN in detail
         if unknown:
@@ -162,7 +163,7 @@ def warped_box(header: Header, lattice: Grid) -> Box:
         left, bottom, right, top = transform_bounds(
             CRS.from_user_input(grid.crs), CRS.from_user_input(lattice.crs), *grid.bounds(), densify_pts=41
         )
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:
         raise DltsError(f"cannot bring image {header.path} into the CRS of the grid: {error}") from error
     if not np.isfinite([left, bottom, right, top]).all():
         raise DltsError(f"image {header.path} does not lie where the CRS of the grid is defined")

@@ -7,7 +7,6 @@ in ``ts_warped/``, which GDAL computes as it is read, with the same settings as 
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tempfile
@@ -16,12 +15,14 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
 from dlts_beam.io.raster.handles import gdal_env, open_warped
 from dlts_beam.spec.series import Band, SeriesSpec, Source, SourceFile
+from dlts_beam.tensors.reading import holds
 
 _GDAL_TYPES = {
     "uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32",
@@ -107,9 +108,9 @@ def _source(
     if file.warp is None:
         path, box, size = file.path, shown.within(file.window), (file.height, file.width)
     else:
-        path, box, size = warped[source.file, band.nodata], shown, (spec.grid.height, spec.grid.width)
+        path, box, size = warped[source.file, _held_nodata(band)], shown, (spec.grid.height, spec.grid.width)
     nodata = _shown_nodata(band)
-    masked = file.warp is not None and band.nodata is None
+    masked = file.warp is not None and _held_nodata(band) is None
     kind = "ComplexSource" if nodata is not None or masked else "SimpleSource"
     name, relative = _named_from(path, folder)
     return [
@@ -135,7 +136,7 @@ def _write_warped(spec: SeriesSpec, folder: str) -> dict[tuple[int, float | None
         for band, layer in zip(spec.bands, step, strict=True):
             for source in layer:
                 if spec.files[source.file].warp is not None:
-                    wanted[source.file, band.nodata] = None
+                    wanted[source.file, _held_nodata(band)] = None
     paths: dict[tuple[int, float | None], str] = {}
     for number, nodata in wanted:
         file = spec.files[number]
@@ -159,7 +160,7 @@ def _write_warped_file(spec: SeriesSpec, file: SourceFile, nodata: float | None,
             rasterio.shutil.copy(view, aside, driver="VRT")
             with open(aside, encoding="utf-8") as text:
                 xml = text.read()
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:
         raise DltsError(f"cannot resample image {file.path}: {error}") from error
     name, relative = _named_from(file.path, storage.parent(path))
     # GDAL names the source from the place where the VRT was made; we name it from where it lies.
@@ -179,15 +180,17 @@ def _named_from(path: str, folder: str) -> tuple[str, int]:
     return os.path.relpath(path, folder), 1
 
 
+def _held_nodata(band: Band) -> float | None:
+    """The band's nodata value where its pixels can have it, as the reader sees it."""
+    return band.nodata if holds(np.dtype(band.dtype), band.nodata) else None
+
+
 def _shown_nodata(band: Band) -> str | None:
     """Nodata as VRT text: the band's own, NaN for floats that set none."""
-    if band.nodata is None:
-        return "nan" if np.dtype(band.dtype).kind == "f" else None
+    nodata = _held_nodata(band)
     if np.dtype(band.dtype).kind == "f":
-        return repr(band.nodata)
-    info = np.iinfo(band.dtype)
-    fits = band.nodata == math.floor(band.nodata) and info.min <= band.nodata <= info.max
-    return str(int(band.nodata)) if fits else None
+        return "nan" if nodata is None else repr(nodata)
+    return None if nodata is None else str(int(nodata))
 
 
 def _geotransform(transform: tuple[float, ...]) -> str:

@@ -20,7 +20,8 @@ RNG = np.random.default_rng(1)
 
 def noise(bands: int, height: int, width: int, dtype: str = "int16", holes: float = 0.2) -> np.ndarray:
     values = RNG.integers(1, 1000, (bands, height, width)).astype(dtype)
-    values[RNG.random(values.shape) < holes] = -1
+    if holes:
+        values[RNG.random(values.shape) < holes] = -1
     return values
 
 
@@ -68,6 +69,13 @@ def test_pieces_without_nodata_and_with_nan(tmp_path: Path):
     write_image(tmp_path / "f" / "20180812.tif", values)
     write_image(tmp_path / "f" / "20180828.tif", values, col=2)
     compare(plan(tmp_path / "f"), tmp_path / "of", np.nan)
+
+
+def test_a_nodata_value_that_pixels_cannot_have_marks_nothing(tmp_path: Path):
+    write_image(tmp_path / "i" / "20180812.tif", noise(1, 8, 8, "uint8", holes=0))
+    write_image(tmp_path / "i" / "20180828.tif", noise(1, 4, 4, "uint8", holes=0), pixel=20)
+    valid = compare(plan(tmp_path / "i", nodata=-9999.0, align=True), tmp_path / "o", 0)
+    assert valid.all()
 
 
 def test_scale_and_offset_travel_with_the_vrt(tmp_path: Path):
