@@ -97,7 +97,11 @@ class Certificate(JsonSpec):
 
 @dataclass(frozen=True)
 class RunRecord(JsonSpec):
-    """``<output>.run.json``: what this run did. expected = written + reused + quarantined."""
+    """``<output>.run.json``: what this run did.
+
+    expected = written + reused + quarantined; ``outside`` counts the tiles without a wanted pixel, which
+    nobody computes.
+    """
 
     KIND: ClassVar[str] = "run record"
     VERSION: ClassVar[int] = 1
@@ -106,6 +110,7 @@ class RunRecord(JsonSpec):
     written: int
     reused: int
     quarantined: int
+    outside: int
     seconds: dict[str, float]
     started: str
     settings: dict[str, Any]
@@ -122,14 +127,11 @@ class TileKeys:
     that was moved keeps its keys.
     """
 
-    def __init__(
-        self, series: SeriesSpec, model: ModelSpec, digest: str, engine: str, more: Any = None
-    ) -> None:
+    def __init__(self, series: SeriesSpec, model: ModelSpec, digest: str, engine: str) -> None:
         """Prepare the part that all tiles share.
 
         Args:
             digest: of the bytes that the engine loads.
-            more: anything further that decides what is in a tile (an area of interest, probabilities).
         """
         names = [band.name for band in series.bands]
         positions = [names.index(name) for name in model.preparation.bands]
@@ -145,7 +147,6 @@ class TileKeys:
                 "model": digest,
                 "engine": engine,
                 "numerics": [NUMERICS_VERSION, model.numerics_version],
-                "more": more,
             }
         )
         masks = series.mask_sources
@@ -164,9 +165,9 @@ class TileKeys:
         self._reach = model.serving.halo + (rule.dilate if rule is not None else 0)
         self._inputs: dict[bytes, str] = {}
 
-    def key(self, tile: Tile) -> str:
-        """SHA-256 (hex) for one tile."""
-        return digest_of([self._common, tile.window, self._inputs_of(tile.window.grow(self._reach))])
+    def key(self, tile: Tile, area: str | None = None) -> str:
+        """SHA-256 (hex) for one tile; ``area`` is the digest of its wanted pixels, None for all."""
+        return digest_of([self._common, tile.window, self._inputs_of(tile.window.grow(self._reach)), area])
 
     def _inputs_of(self, window: Window) -> str:
         boxes = self._boxes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import apache_beam as beam
@@ -16,6 +16,7 @@ from dlts_beam import storage
 from dlts_beam.beam.classify import NO_PROBABILITY, TileTask
 from dlts_beam.certificate import CERTIFICATE, PARTS, Certificate, TileRecord, make_certificate
 from dlts_beam.errors import DltsError
+from dlts_beam.grid import iter_tiles
 from dlts_beam.io.raster.assemble import AUX, Mosaic, assemble
 from dlts_beam.io.raster.handles import check_unchanged
 from dlts_beam.io.raster.parts import Part, checksum, read_part, read_values, write_part
@@ -36,7 +37,8 @@ class MapJob:
 
     Attributes:
         digest: of the bytes that the engine loads.
-        tasks: every tile of the grid, in order, with its key.
+        tasks: every tile with a wanted pixel, in order, with its key.
+        outside: records of the tiles without one.
         probabilities: also write their raster.
     """
 
@@ -47,6 +49,7 @@ class MapJob:
     tile_size: int
     tasks: tuple[TileTask, ...]
     output: str
+    outside: tuple[TileRecord, ...] = ()
     probabilities: bool = False
 
     @property
@@ -83,7 +86,7 @@ class MapJob:
             digest=self.digest,
             engine=self.engine,
             tile_size=self.tile_size,
-            tiles=[task.tile for task in self.tasks],
+            tiles=list(iter_tiles(self.series.grid.height, self.series.grid.width, self.tile_size)),
             records=records,
             probability_levels=LEVELS if self.probabilities else None,
             files=files,
@@ -145,7 +148,8 @@ def finished_certificate(job: MapJob) -> Certificate | None:
     if old is None or old.quarantined_tiles or _digests(job) != old.files:
         return None
     keys = {record.name: record.key for record in old.tiles}
-    if keys != {task.tile.key: task.key for task in job.tasks}:
+    wanted = {task.tile.key: task.key for task in job.tasks}
+    if keys != wanted | {record.name: record.key for record in job.outside}:
         return None
     return old if job.certify(old.tiles, old.files).to_json() == old.to_json() else None
 
@@ -160,12 +164,11 @@ def reuse_tiles(job: MapJob) -> list[TileRecord]:
 
     def reuse(task: TileTask) -> TileRecord | None:
         record = read_part(job.parts, task.tile, task.key, job.probabilities)
-        if record is not None:
-            return record
-        record = known.get(task.tile.key)
-        if record is None or record.key != task.key or record.quarantined is not None:
-            return None
-        return record if _restore(job, record) else None
+        if record is None:
+            record = known.get(task.tile.key)
+            if record is None or record.key != task.key or not _restore(job, record):
+                return None
+        return record if job.probabilities else replace(record, probabilities=None)
 
     return [record for record in _in_threads(reuse, job.tasks) if record is not None]
 
@@ -173,19 +176,25 @@ def reuse_tiles(job: MapJob) -> list[TileRecord]:
 def publish(job: MapJob, records: Sequence[TileRecord]) -> Certificate:
     """Assemble the rasters, then write the certificate; a kill in between leaves the parts to go on from.
 
+    Args:
+        records: of all tasks.
+
     Raises:
         DltsError: tiles are missing, or something cannot be written.
     """
-    job.certify(records, {})  # before anything is replaced
+    everything = [*records, *job.outside]
+    job.certify(everything, {})  # before anything is replaced
     for path, mosaic in job.mosaics.items():
         assemble(job.parts, mosaic, records, path)
-    certificate = job.certify(records, _digests(job))
+    certificate = job.certify(everything, _digests(job))
     storage.write_text(job.certificate, certificate.to_json())
     return certificate
 
 
 def _restore(job: MapJob, record: TileRecord) -> bool:
     """Write a tile's part from an older map, if its pixels are still those of the certificate."""
+    if record.quarantined is not None:
+        return False
     chances = None
     try:
         values = read_values(job.output, record.tile)[0]

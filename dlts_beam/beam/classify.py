@@ -15,13 +15,24 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from dlts_beam.beam.handler import NAMESPACE, Cube, Probabilities, Unread, WindowModelHandler
+from dlts_beam.beam.handler import (
+    NAMESPACE,
+    Cube,
+    Probabilities,
+    Read,
+    Result,
+    Skipped,
+    Unread,
+    WindowModelHandler,
+)
 from dlts_beam.certificate import TileRecord
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Tile, Window, split_window
+from dlts_beam.io.area import Area
 from dlts_beam.io.raster.parts import Part, checksum, write_part
-from dlts_beam.io.raster.reader import SeriesReader
+from dlts_beam.io.raster.reader import SeriesReader, UnreadableSourceError
 from dlts_beam.postprocess import label_pixels, map_values
+from dlts_beam.retry import retried
 from dlts_beam.spec import ModelSpec, SeriesSpec
 
 
@@ -54,6 +65,7 @@ class ClassifySettings:
         parts: folder of the tiles' files.
         probabilities: also write them.
         quarantine: go on where a window cannot be read; its tile gets no part.
+        area: pixels that are wanted; None for all.
     """
 
     series: SeriesSpec
@@ -65,6 +77,7 @@ class ClassifySettings:
     parts: str
     probabilities: bool = False
     quarantine: bool = False
+    area: Area | None = None
 
 
 class ClassifyTiles(beam.PTransform):
@@ -89,42 +102,45 @@ class ClassifyTiles(beam.PTransform):
 
 
 class ReadWindows(beam.PTransform):
-    """TileTask -> (WindowKey, Cube or Unread), the windows of a tile one after the other."""
+    """TileTask -> (WindowKey, Read), the windows of a tile one after the other."""
 
     def __init__(self, settings: ClassifySettings) -> None:
         super().__init__()
         self._settings = settings
 
-    def expand(self, tasks: beam.PCollection[TileTask]) -> beam.PCollection[tuple[WindowKey, Cube | Unread]]:
+    def expand(self, tasks: beam.PCollection[TileTask]) -> beam.PCollection[tuple[WindowKey, Read]]:
         return tasks | "Read" >> beam.ParDo(_ReadWindows(self._settings))
 
 
 class InferWindows(beam.PTransform):
-    """(WindowKey, Cube or Unread) -> (WindowKey, Probabilities or Unread), by Beam's RunInference."""
+    """(WindowKey, Read) -> (WindowKey, Result), by Beam's RunInference."""
 
     def __init__(self, settings: ClassifySettings) -> None:
         super().__init__()
-        model = settings.model
-        self._handler = WindowModelHandler(
-            settings.serving, model.serving, model.preparation, settings.series.days, settings.engine
-        )
+        self._handler = make_handler(settings)
 
     def expand(
-        self, cubes: beam.PCollection[tuple[WindowKey, Cube | Unread]]
-    ) -> beam.PCollection[tuple[WindowKey, Probabilities | Unread]]:
+        self, cubes: beam.PCollection[tuple[WindowKey, Read]]
+    ) -> beam.PCollection[tuple[WindowKey, Result]]:
         return cubes | "RunInference" >> RunInference(KeyedModelHandler(self._handler))
 
 
+def make_handler(settings: ClassifySettings) -> WindowModelHandler:
+    """The model handler of a run."""
+    model = settings.model
+    return WindowModelHandler(
+        settings.serving, model.serving, model.preparation, settings.series.days, settings.engine
+    )
+
+
 class WriteTiles(beam.PTransform):
-    """(WindowKey, Probabilities or Unread) -> TileRecord: label, collect the windows, write the files."""
+    """(WindowKey, Result) -> TileRecord: label, collect the windows, write the files."""
 
     def __init__(self, settings: ClassifySettings) -> None:
         super().__init__()
         self._settings = settings
 
-    def expand(
-        self, windows: beam.PCollection[tuple[WindowKey, Probabilities | Unread]]
-    ) -> beam.PCollection[TileRecord]:
+    def expand(self, windows: beam.PCollection[tuple[WindowKey, Result]]) -> beam.PCollection[TileRecord]:
         return windows | "Write" >> beam.ParDo(_WriteTiles(self._settings))
 
 
@@ -145,13 +161,13 @@ class _ReadWindows(beam.DoFn):
     def setup(self) -> None:
         self._reader = SeriesReader(self._settings.series, self._settings.model.preparation.bands)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
-        self._ahead: tuple[WindowKey, Future[tuple[Cube | Unread, int]]] | None = None
+        self._ahead: tuple[WindowKey, Future[tuple[Read, int]]] | None = None
 
     def start_bundle(self) -> None:
         # A bundle that failed may have left a window behind.
         self._ahead = None
 
-    def process(self, task: TileTask) -> Iterator[tuple[WindowKey, Cube | Unread]]:
+    def process(self, task: TileTask) -> Iterator[tuple[WindowKey, Read]]:
         height, width = self._settings.window_height, self._settings.window_width
         windows = list(split_window(task.tile.window, height, width))
         for number, window in enumerate(windows):
@@ -170,10 +186,10 @@ class _ReadWindows(beam.DoFn):
     def teardown(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._reader.close()
+        if self._settings.area is not None:
+            self._settings.area.close()
 
-    def _wait(
-        self, key: WindowKey, reading: Future[tuple[Cube | Unread, int]]
-    ) -> tuple[WindowKey, Cube | Unread]:
+    def _wait(self, key: WindowKey, reading: Future[tuple[Read, int]]) -> tuple[WindowKey, Read]:
         started = time.perf_counter_ns()
         cube, micros = reading.result()
         self._wait_micros.inc((time.perf_counter_ns() - started) // 1000)
@@ -183,17 +199,26 @@ class _ReadWindows(beam.DoFn):
             self._read_bytes.inc(cube.values.nbytes)
         return key, cube
 
-    def _read(self, window: Window) -> tuple[Cube | Unread, int]:
+    def _read(self, window: Window) -> tuple[Read, int]:
+        """Read one window, in the reading thread; the second value is the time it took, in microseconds."""
         started = time.perf_counter_ns()
         read = window.grow(self._halo).intersect(self._settings.series.grid.window)
         assert read is not None
+        cube: Read
         try:
-            values, valid = self._reader.read(read)
+            wanted = None if self._settings.area is None else self._settings.area.inside(window)
+            if wanted is not None and not wanted.any():
+                cube = Skipped(window)
+            else:
+                values, valid = retried(
+                    lambda: self._reader.read(read), lambda error: isinstance(error, UnreadableSourceError)
+                )
+                cube = Cube(window, read, values, valid, wanted)
         except DltsError as error:
             if not self._settings.quarantine:
                 raise
-            return Unread(str(error)), (time.perf_counter_ns() - started) // 1000
-        return Cube(window, read, values, valid), (time.perf_counter_ns() - started) // 1000
+            cube = Unread(str(error))
+        return cube, (time.perf_counter_ns() - started) // 1000
 
 
 @dataclass
@@ -220,7 +245,7 @@ class _WriteTiles(beam.DoFn):
     def start_bundle(self) -> None:
         self._open = {}
 
-    def process(self, element: tuple[WindowKey, Probabilities | Unread]) -> Iterator[TileRecord]:
+    def process(self, element: tuple[WindowKey, Result]) -> Iterator[TileRecord]:
         started = time.perf_counter_ns()
         key, result = element
         opened = self._open.get(key.task)
@@ -285,7 +310,8 @@ class _WriteTiles(beam.DoFn):
             probabilities=None if chances is None else checksum(chances),
         )
         grid, nodata = self._settings.series.grid, self._settings.model.classes.nodata
-        write_part(self._settings.parts, record, Part(opened.values, chances), grid, nodata)
+        part = Part(opened.values, chances)
+        retried(lambda: write_part(self._settings.parts, record, part, grid, nodata))
         return record
 
 

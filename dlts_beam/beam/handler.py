@@ -51,6 +51,12 @@ class Unread(NamedTuple):
     reason: str
 
 
+class Skipped(NamedTuple):
+    """A window without any wanted pixel: it was not read."""
+
+    window: Window
+
+
 class Probabilities(NamedTuple):
     """What the model says of one window.
 
@@ -63,7 +69,11 @@ class Probabilities(NamedTuple):
     quantised: np.ndarray
 
 
-class WindowModelHandler(ModelHandler[Cube | Unread, Probabilities | Unread, Engine]):
+Read = Cube | Unread | Skipped
+Result = Probabilities | Unread
+
+
+class WindowModelHandler(ModelHandler[Read, Result, Engine]):
     """Loads a serving model and predicts windows with it; no reading, no writing, no argmax.
 
     Windows go through one at a time; within a window pixels go through in strips of the serving
@@ -101,15 +111,21 @@ class WindowModelHandler(ModelHandler[Cube | Unread, Probabilities | Unread, Eng
 
     def run_inference(
         self,
-        batch: Sequence[Cube | Unread],
+        batch: Sequence[Read],
         model: Engine,
         inference_args: dict[str, Any] | None = None,
-    ) -> Iterator[Probabilities | Unread]:
+    ) -> Iterator[Result]:
         """Yield one result per window, in order."""
         for element in batch:
-            yield element if isinstance(element, Unread) else self._predict(element, model)
+            if isinstance(element, Unread):
+                yield element
+            elif isinstance(element, Skipped):
+                shape = element.window.height, element.window.width
+                yield Probabilities(np.zeros(shape, bool), np.empty((0, self._serving.classes), np.uint16))
+            else:
+                yield self._predict(element, model)
 
-    def get_num_bytes(self, batch: Sequence[Cube | Unread]) -> int:
+    def get_num_bytes(self, batch: Sequence[Read]) -> int:
         """Bytes of the pixels in a batch."""
         return sum(cube.values.nbytes + cube.valid.nbytes for cube in batch if isinstance(cube, Cube))
 

@@ -1,0 +1,232 @@
+"""Further flags of step 4: probabilities, area of interest, quarantine, intervals, the dry run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from rasterio.transform import Affine
+
+from dlts_beam.io.raster.reader import SeriesReader, UnreadableSourceError
+from dlts_beam.postprocess import LEVELS
+from tests.fakes import SCALE, Scene, classify, expected_map, make_model, random_scene, read_map
+
+NODATA = 255
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return random_scene(tmp_path / "series", 37, 53)
+
+
+def load(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("extension", ["tif", "img"])
+def test_the_map_is_a_view_on_the_probabilities(scene: Scene, tmp_path: Path, extension: str) -> None:
+    model = make_model(tmp_path / "model", scene.spec, patch=3)
+    output = tmp_path / f"map.{extension}"
+    assert classify(scene, model, output, "--probabilities", "--tile", "16") == 0
+    with rasterio.open(tmp_path / f"map.probabilities.{extension}") as dataset:
+        assert dataset.dtypes == ("uint16", "uint16")
+        assert dataset.nodata == 65535
+        assert dataset.descriptions == ("darker", "brighter")
+        chances = dataset.read()
+    found = read_map(output)
+    seen = found != NODATA
+    np.testing.assert_array_equal(np.array([3, 7])[chances.argmax(axis=0)][seen], found[seen])
+    assert (chances[:, ~seen] == 65535).all()
+    assert np.abs(chances[:, seen].sum(axis=0, dtype=int) - LEVELS).max() <= 1
+    assert load(tmp_path / f"map.{extension}.json")["probability_levels"] == LEVELS
+    assert abs(chances[1][seen] / LEVELS - 0.5).min() < 9 * 4000 * SCALE
+
+    alone = tmp_path / "alone" / f"map.{extension}"
+    assert classify(scene, model, alone) == 0
+    assert alone.read_bytes() == output.read_bytes()
+    cut = tmp_path / "cut" / f"map.{extension}"
+    assert classify(scene, model, cut, "--probabilities", "--tile", "32") == 0
+    name = f"map.probabilities.{extension}"
+    assert (cut.parent / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_probabilities_asked_for_later_are_computed_then(scene: Scene, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model", scene.spec)
+    output = tmp_path / "map.tif"
+    assert classify(scene, model, output, "--tile", "32") == 0
+    before = output.read_bytes()
+    assert classify(scene, model, output, "--tile", "32", "--probabilities") == 0
+    assert load(tmp_path / "map.tif.run.json")["written"] == 4
+    assert output.read_bytes() == before
+    assert classify(scene, model, output, "--tile", "32", "--probabilities") == 0
+    assert load(tmp_path / "map.tif.run.json")["reused"] == 4
+    # And back: the class map alone comes from the same tiles.
+    assert classify(scene, model, output, "--tile", "32") == 0
+    assert load(tmp_path / "map.tif.run.json")["reused"] == 4
+    assert load(tmp_path / "map.tif.json")["probability_levels"] is None
+
+
+def write_area(path: Path, scene: Scene, crs: str = "EPSG:4326") -> np.ndarray:
+    """A triangle as a vector file; gives the pixels whose centre lies in it."""
+    grid = scene.spec.grid
+    triangle = shapely.Polygon([grid.xy(3.2, 4.1), grid.xy(30.7, 9.3), grid.xy(14.4, 45.9)])
+    gpd.GeoDataFrame(geometry=[triangle], crs=grid.crs).to_crs(crs).to_file(path)
+    rows, cols = np.mgrid[0 : grid.height, 0 : grid.width] + 0.5
+    a, _, c, _, e, f = grid.transform
+    return shapely.contains_xy(triangle, c + a * cols, f + e * rows)
+
+
+def test_only_the_area_of_interest_is_read_and_classified(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = write_area(tmp_path / "area.gpkg", scene)
+    model = make_model(tmp_path / "model", scene.spec, patch=3)
+    wanted = np.where(inside, expected_map(scene.stored, scene.spec.days, 3), NODATA)
+    reads: list[tuple[int, ...]] = []
+    read = SeriesReader.read
+    monkeypatch.setattr(
+        SeriesReader, "read", lambda self, window: (reads.append(window), read(self, window))[1]
+    )
+    maps = set()
+    for tile in ("8", "16", "64"):
+        output = tmp_path / tile / "map.tif"
+        reads.clear()
+        assert classify(scene, model, output, "--roi", str(tmp_path / "area.gpkg"), "--tile", tile) == 0
+        np.testing.assert_array_equal(read_map(output), wanted)
+        maps.add(output.read_bytes())
+        run, certificate = load(output.with_name("map.tif.run.json")), load(output.with_name("map.tif.json"))
+        assert len(reads) == run["written"]
+        assert run["expected"] + run["outside"] == len(certificate["tiles"])
+        if tile == "8":
+            assert run["outside"] > 10
+        assert classify(scene, model, output, "--roi", str(tmp_path / "area.gpkg"), "--tile", tile) == 0
+        assert load(output.with_name("map.tif.run.json"))["reused"] == run["expected"]
+    assert len(maps) == 1
+
+
+def test_a_mask_raster_of_another_grid_keeps_what_is_not_zero(scene: Scene, tmp_path: Path) -> None:
+    a, b, c, d, e, f = scene.spec.grid.transform
+    keep = np.zeros((5, 6), np.uint8)
+    keep[1:3, 2:5] = 1
+    profile = {"driver": "GTiff", "height": 5, "width": 6, "count": 1, "dtype": "uint8"}
+    profile |= {"crs": scene.spec.grid.crs, "transform": Affine(8 * a, b, c, d, 8 * e, f)}
+    with rasterio.open(tmp_path / "mask.tif", "w", **profile) as mask:
+        mask.write(keep, 1)
+    inside = np.zeros((37, 53), bool)
+    inside[8:24, 16:40] = True
+    model = make_model(tmp_path / "model", scene.spec)
+    assert (
+        classify(scene, model, tmp_path / "map.tif", "--mask", str(tmp_path / "mask.tif"), "--tile", "8") == 0
+    )
+    wanted = np.where(inside, expected_map(scene.stored, scene.spec.days, 1), NODATA)
+    np.testing.assert_array_equal(read_map(tmp_path / "map.tif"), wanted)
+
+
+@pytest.mark.parametrize(
+    ("flag", "name", "told"),
+    [
+        ("--roi", "nothing.gpkg", "there is no file"),
+        ("--roi", "text.gpkg", "cannot read"),
+        ("--mask", "nothing.tif", "cannot open the mask"),
+    ],
+)
+def test_bad_areas_are_refused(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, name: str, told: str
+) -> None:
+    (tmp_path / "text.gpkg").write_text("no vector file")
+    model = make_model(tmp_path / "model", scene.spec)
+    assert classify(scene, model, tmp_path / "map.tif", flag, str(tmp_path / name)) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_unreadable_tiles_are_quarantined_on_request_and_tried_again(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_model(tmp_path / "model", scene.spec)
+    output = tmp_path / "map.tif"
+    flags = ("--tile", "16", "--on-error", "quarantine")
+    read = SeriesReader.read
+
+    def broken_corner(reader: SeriesReader, window: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        if window[0] >= 32 and window[1] >= 48:
+            raise UnreadableSourceError("cannot read image x.tif: a block is damaged")
+        return read(reader, window)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SeriesReader, "read", broken_corner)
+        assert classify(scene, model, output, "--tile", "16") == 1
+        assert "a block is damaged" in capsys.readouterr().err
+        assert not output.exists()
+        assert classify(scene, model, output, *flags) == 0
+    assert "warning: tile r00002c00003 is nodata: cannot read image x.tif" in capsys.readouterr().err
+    wanted = expected_map(scene.stored, scene.spec.days, 1)
+    holed = wanted.copy()
+    holed[32:, 48:] = NODATA
+    np.testing.assert_array_equal(read_map(output), holed)
+    run, certificate = load(tmp_path / "map.tif.run.json"), load(tmp_path / "map.tif.json")
+    assert run["quarantined"] == 1
+    assert run["written"] + run["reused"] == 11
+    assert certificate["quarantined_pixels"] == 25
+    assert certificate["tiles"][-1]["quarantined"].startswith("cannot read image x.tif")
+
+    assert classify(scene, model, output, *flags) == 0
+    run = load(tmp_path / "map.tif.run.json")
+    assert (run["written"], run["reused"], run["quarantined"]) == (1, 11, 0)
+    np.testing.assert_array_equal(read_map(output), wanted)
+
+
+def test_the_interval_of_a_long_series_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = random_scene(tmp_path / "long", 20, 20, steps=32, first="2020-01-03")
+    season = dataclasses.replace(
+        long.spec,
+        steps=long.spec.steps[:4],
+        sources=long.spec.sources[:4],
+        files=long.spec.files[:4],
+    )
+    model = make_model(tmp_path / "model", season)
+    output = tmp_path / "map.tif"
+    assert classify(long, model, output) == 1
+    assert "the series has 32; --start DATE" in capsys.readouterr().err
+    assert classify(long, model, output, "--start", "2020-12-30") == 0
+    wanted = expected_map(long.stored[28:], long.spec.days[28:], 1)
+    np.testing.assert_array_equal(read_map(output), wanted)
+    assert classify(long, model, output, "--start", "2021-01-20") == 1
+    assert "only 2 from 2021-01-20 on" in capsys.readouterr().err
+    assert classify(long, model, output, "--start", "soon") == 1
+    assert "--start needs a date" in capsys.readouterr().err
+    assert classify(long, model, output, "--start", "2020-06-01") == 1
+    assert "days apart in the year" in capsys.readouterr().err
+
+
+def test_a_dry_run_tells_and_writes_no_map(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_model(tmp_path / "model", scene.spec, patch=3)
+    write_area(tmp_path / "area.gpkg", scene)
+    output = tmp_path / "out" / "map.tif"
+    flags = ("--dry-run", "--tile", "8", "--roi", str(tmp_path / "area.gpkg"))
+    assert classify(scene, model, output, *flags) == 0
+    told = capsys.readouterr().out
+    for word in ("tiles:", "windows: 8 x 8", "memory:", "to read:", "time:"):
+        assert word in told
+    assert [path.name for path in output.parent.iterdir()] == ["map.tif.tiles.geojson"]
+    tiles = gpd.read_file(tmp_path / "out" / "map.tif.tiles.geojson").to_crs(scene.spec.grid.crs)
+    assert len(tiles) == 35
+    assert set(tiles["status"]) == {"compute", "outside"}
+    assert tiles.area.sum() == pytest.approx(37 * 53 * 900, rel=1e-4)
+
+
+def test_the_profile_tells_where_the_time_went(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_model(tmp_path / "model", scene.spec)
+    assert classify(scene, model, tmp_path / "map.tif", "--profile") == 0
+    told = capsys.readouterr().out
+    for word in ("read (beside the computing)", "prepare", "infer", "label and write", "wait for a read"):
+        assert word in told
