@@ -26,9 +26,13 @@ def patches_for(name: str) -> tuple[int, ...]:
 
 
 def sizes_for(name: str) -> list[tuple[int, int]]:
-    """(time steps, bands): all pairs where the graph is made by hand, one of each where it is converted."""
+    """(time steps, bands): all pairs where the graph is made by hand, one of each where it is converted.
+
+    ``ltae`` and ``mlp`` get the short list too: ``ltae_mlp`` holds both of their graphs.
+    """
     pairs = list(itertools.product((1, 2, 5, 24), (1, 4, 10)))
-    return pairs if find_architecture(name).fold else pairs[::4] + pairs[-2:-1]
+    by_hand = find_architecture(name).fold is not None and name not in ("ltae", "mlp")
+    return pairs if by_hand else [(1, 1), (2, 4), (5, 10), (24, 4)]
 
 
 CASES = [
