@@ -89,7 +89,8 @@ def _run(args: argparse.Namespace) -> int:
     if not data.is_dir():
         raise DltsError(f"there is no data folder {data}: name it with --data")
     training = tuple(args.train_flags or QUICK_TRAINING)
-    results = {chosen: run_set(chosen, data, Path(args.output_dir), training) for chosen in _chosen(args.quick)}
+    output = Path(args.output_dir)
+    results = {chosen: run_set(chosen, data, output, training) for chosen in (QUICK if args.quick else SETS)}
     print(f"\n{'data set':32} {'ours':>8} {'samples':>8} {'RF random':>10} {'RF grouped':>11} {'bound':>7}")
     low = []
     for chosen, result in results.items():
@@ -103,10 +104,6 @@ def _run(args: argparse.Namespace) -> int:
     if low:
         raise DltsError(f"accuracy is below the bound on {', '.join(low)}")
     return 0
-
-
-def _chosen(quick: bool) -> tuple[RealSet, ...]:
-    return QUICK if quick else SETS
 
 
 def run_set(chosen: RealSet, data: Path, output: Path, training: Sequence[str]) -> Result:
