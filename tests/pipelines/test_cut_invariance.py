@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,8 +30,8 @@ from tests.fakes import (
 )
 
 HEIGHT, WIDTH = 37, 53
-TILES = (16, 32, 64, 53)
-WINDOWS = (7, 16, 64)
+# Side of the tiles (53 is the whole scene), side of the windows, workers.
+CUTS = ((53, 64, 1), (16, 7, 1), (16, 7, 2), (32, 16, 2), (64, 16, 1), (64, 7, 1))
 
 
 @pytest.fixture(scope="module")
@@ -50,23 +49,19 @@ def budget(scene: Scene, model: Path, window: int) -> str:
     return str(memory)
 
 
-def cuts(scene: Scene, model: Path) -> Iterator[tuple[str, ...]]:
-    """All tile sizes, all window sizes, one worker and two."""
-    for tile in TILES:
-        yield ("--tile", str(tile))
-    for window in WINDOWS:
-        yield ("--tile", "64", "--memory", budget(scene, model, window))
-    for workers, window in itertools.product(("1", "2"), WINDOWS[:2]):
-        memory = budget(scene, model, window)
-        yield ("--tile", "16", "--memory", memory, "--direct_num_workers", workers)
+def flags_of(scene: Scene, model: Path, cut: tuple[int, int, int]) -> tuple[str, ...]:
+    """The flags of step 4 for a cut."""
+    tile, window, workers = cut
+    memory = budget(scene, model, window)
+    return "--tile", str(tile), "--memory", memory, "--direct_num_workers", str(workers)
 
 
-def maps(scene: Scene, model: Path, folder: Path, most: int | None = None) -> list[bytes]:
-    """The bytes of the map for every cut, or for the first ``most`` of them."""
+def maps(scene: Scene, model: Path, folder: Path, cuts: Sequence[tuple[int, int, int]] = CUTS) -> list[bytes]:
+    """The bytes of the map for every cut."""
     found = []
-    for number, flags in enumerate(itertools.islice(cuts(scene, model), most)):
+    for number, cut in enumerate(cuts):
         output = folder / f"cut_{number}" / "map.tif"
-        assert classify(scene, model, output, *flags) == 0
+        assert classify(scene, model, output, *flags_of(scene, model, cut)) == 0
         found.append(output.read_bytes())
     return found
 
@@ -113,7 +108,7 @@ def test_the_comparison_can_fail(scene: Scene, tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(classify_module._ReadWindows, "_read", read_without_halo)
     model = make_model(tmp_path / "model", scene.spec, patch=3)
-    assert len(set(maps(scene, model, tmp_path, most=3))) > 1
+    assert len(set(maps(scene, model, tmp_path, CUTS[:2]))) > 1
 
 
 def test_two_readers_at_once_see_the_same_pixels(scene: Scene) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import rasterio
 import rasterio.windows
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
@@ -107,7 +108,7 @@ def _verified(path: str, tile: Tile, key: str, field: str) -> TileRecord | None:
         with MemoryFile(storage.read_bytes(path)) as memory, memory.open() as dataset:
             record = msgspec.json.decode(dataset.tags().get(_RECORD, "null"), type=TileRecord | None)
             pixels = dataset.read()
-    except (RasterioError, msgspec.MsgspecError):
+    except (RasterioError, CPLE_BaseError, msgspec.MsgspecError, UnicodeDecodeError):
         return None  # damaged: it is made again
     if record is None or record.key != key or record.window != tile.window or record.name != tile.key:
         return None
@@ -125,5 +126,5 @@ def read_values(path: str, tile: Tile) -> np.ndarray:
     try:
         with rasterio.open(storage.gdal_path(path)) as dataset:
             return dataset.read(window=window)
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:
         raise DltsError(f"cannot read the map {path}: {error}") from error

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dlts_beam.errors import DltsError
+from dlts_beam.model_folder import find_saved_model, model_digest
+from tests.dlts_beam.test_fit_rule import every, series_of
+from tests.fakes import make_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_model(tmp_path / "model", series_of(every("2020-01-01", 10, 2)), names=("loss", "acc"))
+
+
+@pytest.mark.parametrize(
+    ("named", "name"),
+    [
+        ("", "loss"),
+        ("/", "loss"),
+        ("/acc_model.keras", "acc"),
+        ("/loss_model.keras", "loss"),
+        ("/serving/acc", "acc"),
+    ],
+)
+def test_a_folder_or_one_model_in_it(folder: Path, named: str, name: str) -> None:
+    found = find_saved_model(f"{folder}{named}")
+    assert (found.folder, found.name) == (str(folder), name)
+    assert found.serving == str(folder / "serving" / name)
+
+
+@pytest.mark.parametrize("named", ["last_model.keras", "best_model.keras"])
+def test_a_model_that_is_not_there_is_told(folder: Path, named: str) -> None:
+    with pytest.raises(DltsError, match=r"it has acc_model\.keras, loss_model\.keras"):
+        find_saved_model(str(folder / named))
+
+
+def test_other_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DltsError, match=r"is not a model folder: there is no model\.json"):
+        find_saved_model(str(tmp_path))
+
+
+def test_the_digest_is_that_of_the_bytes_and_a_swap_is_refused(folder: Path) -> None:
+    model = find_saved_model(str(folder))
+    assert model_digest(model, "onnx") == model.spec.serving_sha256["loss"]
+    path = folder / "serving" / "loss" / "model.onnx"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(DltsError, match="it was replaced after the training"):
+        model_digest(model, "onnx")
+
+
+def test_the_digest_for_tensorflow_covers_every_file(folder: Path) -> None:
+    model = find_saved_model(str(folder))
+    with pytest.raises(DltsError, match="the engine tensorflow needs"):
+        model_digest(model, "tensorflow")
+    saved = folder / "serving" / "loss" / "saved_model" / "variables"
+    saved.mkdir(parents=True)
+    (saved / "a").write_bytes(b"1")
+    first = model_digest(model, "tensorflow")
+    (saved / "b").write_bytes(b"2")
+    assert model_digest(model, "tensorflow") != first

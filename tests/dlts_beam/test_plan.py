@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from dlts_beam.errors import DltsError
+from dlts_beam.plan import (
+    BASE_BYTES,
+    MIB,
+    default_memory,
+    make_plan,
+    parse_bytes,
+    pixel_bytes,
+    window_bytes,
+)
+from dlts_beam.spec import PreparationSpec, SeriesSpec, ServingSpec
+from tests.dlts_beam.test_fit_rule import every, series_of
+from tests.fakes import model_spec
+
+
+def series_with(height: int, width: int, block: tuple[int, int]) -> SeriesSpec:
+    series = series_of(every("2020-01-01", 10, 24))
+    grid = dataclasses.replace(series.grid, height=height, width=width)
+    files = tuple(dataclasses.replace(file, height=height, width=width, block=block) for file in series.files)
+    return dataclasses.replace(series, grid=grid, files=files)
+
+
+def model_with(series: SeriesSpec, halo: int) -> object:
+    return model_spec(series, ServingSpec(256, halo, 24, 2, 2), PreparationSpec(("red", "nir"), (0.0, 0.0)))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("512MB", 512 * MIB), ("512MiB", 512 * MIB), ("1.5g", 1536 * MIB), ("100", 100), ("2 GB", 2048 * MIB)],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1MB", "1XB", "1e3"])
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(DltsError, match="amount of memory"):
+        parse_bytes(text)
+
+
+def test_the_default_is_half_a_share_and_never_much() -> None:
+    assert default_memory(None, 1) == 512 * MIB
+    assert default_memory(64 << 30, 2) == 512 * MIB
+    assert default_memory(1 << 30, 2) == 256 * MIB
+
+
+@pytest.mark.parametrize("halo", [0, 1, 2])
+@pytest.mark.parametrize("block", [(1, 3000), (16, 3000), (128, 128), (256, 512), (512, 512)])
+@pytest.mark.parametrize("extra", [1, 3, 20, 100, 300, 5000])
+def test_windows_keep_within_the_budget_and_on_the_block_grid(
+    halo: int, block: tuple[int, int], extra: int
+) -> None:
+    series = series_with(2000, 3000, block)
+    model = model_with(series, halo)
+    memory = BASE_BYTES + extra * MIB
+    plan = make_plan(series, model, 512, memory)  # type: ignore[arg-type]
+    assert plan.needed <= memory
+    assert 1 <= plan.window_height <= 512
+    assert 1 <= plan.window_width <= 512
+    for size, side in ((plan.window_height, block[0]), (plan.window_width, block[1])):
+        assert size % side == 0 or size < side or size == 512
+    # Twice the rows would not fit, or the window is as large as it may be: nothing is given away.
+    if plan.window_height < 512:
+        taller = window_bytes(
+            2 * plan.window_height + max(block[0], 1), plan.window_width, halo, pixel_bytes(series, model)
+        )
+        assert taller > memory or plan.window_height >= plan.window_width
+
+
+def test_the_need_does_not_grow_with_the_scene() -> None:
+    small, large = series_with(512, 512, (128, 128)), series_with(20480, 20480, (128, 128))
+    plans = [make_plan(series, model_with(series, 1), 512, 600 * MIB) for series in (small, large)]  # type: ignore[arg-type]
+    assert plans[0].needed == plans[1].needed
+    assert plans[1].tiles == 1600 * plans[0].tiles
+
+
+def test_too_little_memory_and_odd_tiles_are_refused() -> None:
+    series = series_with(100, 100, (16, 16))
+    model = model_with(series, 1)
+    with pytest.raises(
+        DltsError, match="is too little for this series and model: a worker needs at least 321"
+    ):
+        make_plan(series, model, 512, 100 * MIB)  # type: ignore[arg-type]
+    for tile in (0, -5, 100_000):
+        with pytest.raises(DltsError, match="--tile must lie in"):
+            make_plan(series, model, tile, 600 * MIB)  # type: ignore[arg-type]
