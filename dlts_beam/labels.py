@@ -43,7 +43,7 @@ def _clean(value: Any, column: str) -> Label | None:
     if isinstance(value, float | np.floating):
         if math.isnan(value):
             return None
-        if value == math.floor(value) and math.isfinite(value):
+        if math.isfinite(value) and value == math.floor(value):
             return int(value)
     raise DltsError(
         f"label {value!r} in column {column!r} is neither integer nor text: choose another column with -c"

@@ -71,9 +71,10 @@ def read_places(
     _check_columns(frame, columns, path)
     if not len(frame):
         raise DltsError(f"{path} holds no features")
+    usable = _usable(np.asarray(frame.geometry.values, dtype=object))
     frame, source_crs = _to_grid(frame, grid, crs, path)
     geometry = np.asarray(frame.geometry.values, dtype=object)
-    feature, row, col, refused = _pixels(geometry, grid, rule or PolygonRule())
+    feature, row, col, refused = _pixels(geometry, usable, grid, rule or PolygonRule())
     x, y = _representatives(geometry)
     return Places(
         labels=clean_labels(frame[columns.label].tolist(), columns.label),
@@ -84,7 +85,7 @@ def read_places(
         feature=feature,
         row=row,
         col=col,
-        refused=tuple(refused),
+        refused=tuple(part for part in refused if len(part.feature)),
         source_crs=source_crs,
     )
 
@@ -149,12 +150,16 @@ def _to_grid(frame: gpd.GeoDataFrame, grid: Grid, crs: str | None, path: str) ->
         ) from error
 
 
+def _usable(geometry: np.ndarray) -> np.ndarray:
+    """Bool (N,): neither null nor empty nor invalid, in the CRS they came in."""
+    return ~shapely.is_missing(geometry) & ~shapely.is_empty(geometry) & shapely.is_valid(geometry)
+
+
 def _pixels(
-    geometry: np.ndarray, grid: Grid, rule: PolygonRule
+    geometry: np.ndarray, usable: np.ndarray, grid: Grid, rule: PolygonRule
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Rejected]]:
     """Pixels (feature, row, col) of all geometries, and what was refused."""
-    kinds = shapely.get_type_id(geometry)  # -1 for null
-    usable = (kinds >= 0) & ~shapely.is_empty(geometry) & shapely.is_valid(geometry)
+    kinds = shapely.get_type_id(geometry)
     is_point, is_polygon = usable & np.isin(kinds, POINTS), usable & np.isin(kinds, POLYGONS)
     refused = [
         _whole(NO_GEOMETRY, np.flatnonzero(~usable), geometry),
@@ -193,7 +198,9 @@ def _polygon_pixels(
     extent = shapely.Polygon([grid.xy(r, c) for r, c in _corners(grid)])
     shapely.prepare(extent)
     for number in features.tolist():
-        if not extent.intersects(geometry[number]):
+        # Where the grid's CRS does not reach, reprojected coordinates are infinite.
+        finite = np.isfinite(shapely.bounds(geometry[number])).all()
+        if not finite or not extent.intersects(geometry[number]):
             outside.append(number)
             continue
         row, col = polygon_pixels(geometry[number], grid, rule)
@@ -217,9 +224,9 @@ def _whole(reason: str, features: np.ndarray, geometry: np.ndarray) -> Rejected:
 
 
 def _representatives(geometry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A place of each geometry for people: its centroid; NaN where there is none."""
-    middle = shapely.centroid(geometry)
-    return shapely.get_x(middle), shapely.get_y(middle)
+    """A place of each geometry for people: the middle of its box; NaN where there is none."""
+    left, bottom, right, top = shapely.bounds(geometry).reshape(-1, 4).T
+    return (left + right) / 2, (bottom + top) / 2
 
 
 def _intervals(

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 
 from dlts_beam.records import RecordLayout, decode_days, decode_series, unpack_valid
 from dlts_beam.spec import SamplesSpec, SeriesSpec, sample_id
 from dlts_beam.tfrecord import parse_example, read_records
 from pipelines.generate_series import main
-from tests.helpers import make_series, pixel_centres, random_cube, write_points
+from tests.helpers import TRANSFORM, UTM, make_series, pixel_centres, random_cube, write_points
 
 
 def records_of(folder: Path) -> list[dict]:
@@ -61,7 +67,9 @@ def scene(tmp_path: Path) -> tuple[Path, np.ndarray, SeriesSpec]:
 
 
 def run(folder: Path, *more: str, samples: str = "points.gpkg", output: str = "out") -> int:
-    return main(["-i", str(folder / "series"), "-s", str(folder / samples), "-o", str(folder / output), *more])
+    return main(
+        ["-i", str(folder / "series"), "-s", str(folder / samples), "-o", str(folder / output), *more]
+    )
 
 
 @pytest.mark.parametrize("patch", [1, 3, 5])
@@ -88,6 +96,7 @@ def test_samples_are_what_plain_numpy_cuts_out(scene, patch: int):
 
 
 def test_tensorflow_reads_the_files(scene):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     tf = pytest.importorskip("tensorflow")
     folder, cube, _ = scene
     assert run(folder) == 0
@@ -106,3 +115,237 @@ def test_tensorflow_reads_the_files(scene):
         np.testing.assert_array_equal(series[:, 1, 1], cube[:, int(parsed["row"]), int(parsed["col"])])
         seen += 1
     assert seen == spec_of(folder / "out").samples
+
+
+def test_any_layout_gives_the_same_set_and_a_rerun_the_same_bytes(scene):
+    folder, _, _ = scene
+    assert run(folder) == 0
+    first, everything = digests(folder / "out"), sorted(map(str, records_of(folder / "out")))
+    assert run(folder, "--direct_num_workers", "1") == 0
+    assert digests(folder / "out") == first
+    assert run(folder, "--shards", "3", output="three") == 0
+    assert sorted(map(str, records_of(folder / "three"))) == everything
+
+
+def test_killed_at_any_point_and_run_again_it_gives_the_same_bytes(scene, monkeypatch: pytest.MonkeyPatch):
+    """Kill it after every file it writes or removes, and run it again each time."""
+    from dlts_beam.storage import local
+
+    folder, _, _ = scene
+    assert run(folder, output="whole") == 0
+    whole = digests(folder / "whole")
+    out = folder / "out"
+    shutil.copytree(folder / "whole", out)
+    (out / "samples-00007-of-00009.tfrecord.gz").write_bytes(b"of an older run")
+    (out / "notes.txt").write_text("of the user")
+
+    class Killed(BaseException):
+        pass
+
+    def killing(call, left: list[int]):
+        def wrapped(path: str, *more):
+            if str(out) in path and "tmp-" not in path:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Killed
+            return call(path, *more)
+
+        return wrapped
+
+    deaths = 0
+    for after in range(40):
+        left = [after]
+        with monkeypatch.context() as patched:
+            patched.setattr(local, "remove", killing(local.remove, left))
+            patched.setattr(local, "write_bytes", killing(local.write_bytes, left))
+            try:
+                assert run(folder) == 0
+                break
+            except Killed:
+                deaths += 1
+        if (out / "samples.json").exists():
+            # Not touched yet: the old run is still whole.
+            assert {name: digests(out)[name] for name in whole} == whole
+    assert deaths > 5
+    (out / "notes.txt").unlink()
+    assert digests(out) == whole
+
+
+def test_everything_is_accounted_for(tmp_path: Path):
+    cube = random_cube(steps=3, height=10, width=12, bands=1)
+    cube[:, 5, 5] = 0
+    cube[1:, 6, 6] = 0
+    series = make_series(tmp_path / "series", cube, nodata=0)
+    x, y = pixel_centres(
+        series.grid, [(1, 1), (1, 1), (2, 2), (2, 2), (3, 3), (5, 5), (6, 6), (-1, 0), (4, 4), (7, 7)]
+    )
+    labels = ["a", "a", "a", "b", "b", "a", "a", "a", None, "odd"]
+    write_points(tmp_path / "points.gpkg", x, y, **{"class": labels})
+    (tmp_path / "classes.csv").write_text("value,name,colour\n20,b,#112233\n10,a,#445566\n")
+    assert run(tmp_path, "--classes", str(tmp_path / "classes.csv"), "--min-valid", "2") == 0
+    spec = spec_of(tmp_path / "out")
+    assert spec.features.rejected == {"no label": 1, "outside the grid": 1, "unknown label": 1}
+    assert spec.candidates.rejected == {
+        "conflicting labels": 2, "duplicate": 1, "too few valid observations": 2,
+    }  # fmt: skip
+    assert (spec.features.total, spec.features.used, spec.candidates.total, spec.samples) == (10, 7, 7, 2)
+    assert spec.class_counts == (1, 1)
+    told = {
+        int(row["feature"]): (row["ledger"], row["reason"], row["label"])
+        for row in rejected_of(tmp_path / "out")
+    }
+    assert sorted(told) == [1, 2, 3, 5, 6, 7, 8, 9]
+    assert told[7] == ("feature", "outside the grid", "a")
+    assert told[9] == ("feature", "unknown label", "odd")
+    assert (
+        tmp_path / "out" / "classes.csv"
+    ).read_text() == "id,value,name,colour\n0,20,b,#112233\n1,10,a,#445566\n"
+    assert {r["class_id"]: (r["row"], r["col"]) for r in records_of(tmp_path / "out")} == {
+        0: (3, 3),
+        1: (1, 1),
+    }
+
+
+def test_a_classes_file_beside_the_points_is_not_taken_unasked(scene):
+    folder, _, _ = scene
+    (folder / "classes.csv").write_text("value,name\n3,Three\n5,Five\n9,Nine\n")
+    assert run(folder) == 0
+    assert spec_of(folder / "out").classes.names == ("3", "5", "9")
+
+
+def test_each_feature_may_have_its_own_interval(scene):
+    folder, cube, series = scene
+    x, y = pixel_centres(series.grid, [(3, 3), (3, 3), (4, 4)])
+    columns = {"class": [1, 2, 1], "from": ["2020-01-01", "2020-01-30", "2020-01-01"],
+               "to": ["2020-01-20", "2020-02-28", "2020-01-20"]}  # fmt: skip
+    write_points(folder / "seasons.gpkg", x, y, **columns)
+    flags = ["--start-column", "from", "--end-column", "to", "--min-valid", "1", "--patch", "1"]
+    assert run(folder, *flags, samples="seasons.gpkg") == 0
+    spec = spec_of(folder / "out")
+    assert (spec.interval, spec.samples, spec.shape) == (True, 3, (2, 1, 1, 2))
+    layout = RecordLayout.of(spec)
+    found = {}
+    for record in records_of(folder / "out"):
+        found[record["feature"]] = decode_series([record["series"]], layout)[0, :, 0, 0]
+    np.testing.assert_array_equal(found[0], cube[:2, 3, 3])
+    np.testing.assert_array_equal(found[1], cube[2:, 3, 3])
+    assert len({record["id"] for record in records_of(folder / "out")}) == 3
+
+
+def test_polygons_give_their_pixels(scene):
+    folder, _, _ = scene
+    left, top = TRANSFORM[2], TRANSFORM[5]
+    boxes = [
+        shapely.box(left + 60, top - 300, left + 300, top - 60),
+        shapely.box(left + 600, top - 90, left + 690, top),
+    ]
+    gpd.GeoDataFrame({"class": ["a", "b"]}, geometry=boxes, crs=UTM).to_file(folder / "fields.gpkg")
+    assert run(folder, "--erode", "1", samples="fields.gpkg") == 0
+    records = records_of(folder / "out")
+    assert {(r["row"], r["col"]) for r in records if r["feature"] == 0} == {
+        (row, col) for row in range(3, 9) for col in range(3, 9)
+    }
+    # The grid's edge is not the polygon's, but this polygon ends there.
+    assert {(r["row"], r["col"]) for r in records if r["feature"] == 1} == {(1, 21)}
+    assert run(folder, "--samples-per-polygon", "5", samples="fields.gpkg", output="few") == 0
+    assert spec_of(folder / "few").class_counts == (5, 5)
+
+
+def test_an_unreadable_image_names_file_band_step_and_window(scene, capsys: pytest.CaptureFixture[str]):
+    folder, _, series = scene
+    file = series.files[2]
+    data = bytearray(Path(file.path).read_bytes())
+    data[300:700] = bytes(400)  # the start of the pixels
+    Path(file.path).write_bytes(data)
+    os.utime(file.path, ns=(int(file.stamp), int(file.stamp)))
+    assert run(folder) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    for part in (file.path, "band", "time step 2", "window row"):
+        assert part in told
+    assert not (folder / "out" / "samples.json").exists()
+    assert run(folder, "--skip-unreadable", "--min-valid", "1") == 1  # one window: nothing is left
+    assert "60 unreadable source" in capsys.readouterr().err
+    assert {row["reason"] for row in rejected_of(folder / "out")} == {"unreadable source"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["-n", "4"], "-n/--num-classes is 4, but column 'class' has 3 classes: 3, 5, 9"),
+        (["-c", "kind"], "has no column 'kind' (-c/--column-label); it has class, plot"),
+        (["--keep", "nothing"], "has no column 'nothing' (--keep)"),
+        (["--keep", "plot", "plot"], "--keep names a column twice"),
+        (["--patch", "4"], "--patch must be odd, so that a pixel sits in the middle; got 4"),
+        (["--start-column", "plot"], "--start-column and --end-column go together"),
+        (["--steps", "3"], "--steps goes with --start-column and --end-column"),
+        (["--block-size", "0"], "--block-size must be more than 0"),
+        (["--min-valid", "0"], "--min-valid must be 1 or more"),
+        (["--min-valid", "5"], "no sample is left of 60 pixels: 60 too few valid observations"),
+        (["--samples-crs", "EPSG:4326"], "all 60 features lie outside the series"),
+        (["--classes", "nowhere.csv"], "nowhere.csv"),
+        (["-i", "nowhere"], "nowhere is not a series folder"),
+        (["-s", "nowhere.gpkg"], "there is no vector file nowhere.gpkg"),
+        (["-o", "/proc/nowhere"], "/proc/nowhere"),
+        (["--pach", "5"], "unknown flag --pach"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    scene, capsys: pytest.CaptureFixture[str], flags: list[str], sentence: str
+):
+    folder, _, _ = scene
+    assert run(folder, *flags) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert sentence in told
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        ([-1, 0, 1], "must be texts or integers in 0..65534; got -1"),
+        ([0, 1, 65535], "must be texts or integers in 0..65534; got 65535"),
+        ([0.5, 1, 2], "label 0.5 in column 'class' is neither integer nor text"),
+        ([None, None, None], "column 'class' holds no label"),
+    ],
+)
+def test_labels_out_of_range_are_one_sentence(
+    scene, capsys: pytest.CaptureFixture[str], labels: list, sentence: str
+):
+    folder, _, series = scene
+    x, y = pixel_centres(series.grid, [(0, 0), (1, 1), (2, 2)])
+    write_points(folder / "odd.gpkg", x, y, **{"class": labels})
+    assert run(folder, samples="odd.gpkg") == 1
+    assert sentence in capsys.readouterr().err
+
+
+def test_points_without_a_crs_are_one_sentence(scene, capsys: pytest.CaptureFixture[str]):
+    folder, _, series = scene
+    x, y = pixel_centres(series.grid, [(0, 0), (1, 1)])
+    write_points(folder / "none.shp", x, y, None, **{"class": [0, 1]})
+    assert run(folder, samples="none.shp") == 1
+    assert "names no CRS: give it with --samples-crs" in capsys.readouterr().err
+    assert run(folder, "--samples-crs", UTM, samples="none.shp") == 0
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    script = (
+        "import sys\nfrom pipelines.generate_series import build_parser\nbuild_parser().format_help()\n"
+        "heavy = ('apache_beam', 'numpy', 'rasterio', 'geopandas', 'tensorflow')\n"
+        "print(*(name for name in heavy if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_tensorflow_is_not_needed(scene):
+    folder, _, _ = scene
+    script = (
+        "import sys\nfrom pipelines.generate_series import main\n"
+        f"code = main(['-i', {str(folder / 'series')!r}, '-s', {str(folder / 'points.gpkg')!r}, '-o',"
+        f" {str(folder / 'out')!r}])\nprint('tensorflow' in sys.modules)\nsys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "False"
+    assert "candidate pixels: 60 in" in done.stdout
