@@ -7,17 +7,17 @@ import sys
 from collections.abc import Sequence
 
 from dlts_beam.errors import DltsError
-from trainer.cli import build_parser
+from trainer.cli import build_parser, parse_args
 
 __all__ = ["build_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run step 3; returns the exit status."""
-    args = build_parser().parse_args(argv)
     # TensorFlow tells of every library and device that it looked for; its failures come as exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
+        args = parse_args(argv)
         from trainer.run import evaluate_only, train
 
         return evaluate_only(args) if args.only_evaluate else train(args)

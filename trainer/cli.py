@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
+from dlts_beam.errors import DltsError
 from trainer.models import ARCHITECTURES
+from trainer.recipes import AUTO, AUTO_FLAGS
+from trainer.settings import DECAYS, OPTIMIZERS
 
 DESCRIPTION = """\
 Train a model on the samples that generate-series extracted, measure it on samples it has never seen, and
-write a model folder that classify-img-series takes as it is.
+write a model folder that classify-img-series takes as it is. Killed and started again with the same flags,
+it goes on where it was.
 """
 
 EPILOG = """\
 examples:
+  dlts train-model -i series -o model --model auto         what did best on five real sets
   dlts train-model -i series -o model                      conv_bilstm, the defaults
   dlts train-model -i series -o model --model lstm -e 50 -l 0.001
+  dlts train-model -i 2019 -i 2020 -o model --model auto   samples of two years in one model
   dlts train-model -i series -o model --split-by block     whole spatial blocks per split
+  dlts train-model -i series -o model --model auto --folds 5
   dlts train-model -i other_series -o model -n             measure an existing model, train nothing
 
 The split is made by sample unless --split-by says otherwise: every class then has its share of train,
@@ -35,71 +43,108 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("-i", "--series-dir", required=True, metavar="DIR", help="samples folder that generate-series wrote")
-    add("-o", "--output-dir", required=True, metavar="DIR", help="model folder to write (with -n: to read)")
+    add("-i", "--series-dir", action="append", metavar="DIR", required=True,
+        help="samples folder that generate-series wrote; may be repeated")
+    add("-o", "--output-dir", metavar="DIR", required=True, help="model folder to write (with -n: to read)")
     add("-s", "--seed", type=int, default=2, help="seed of split, order and weights (default: %(default)s)")
     add("-n", "--only-evaluate", action="store_true",
-        help="train nothing: measure the model in -o on those samples of -i that are new to it")  # fmt: skip
+        help="train nothing: measure the model in -o on those samples of -i that are new to it")
     add("-v", "--validation-split", type=float, default=0.15, metavar="F",
-        help="fraction of the samples that chooses the best epoch (default: %(default)s)")  # fmt: skip
+        help="fraction of the samples that chooses the best epoch (default: %(default)s)")
     add("-t", "--test-split", type=float, default=0.15, metavar="F",
-        help="fraction of the samples that measures the result (default: %(default)s)")  # fmt: skip
+        help="fraction of the samples that measures the result (default: %(default)s)")
     add("-e", "--epochs", type=int, default=100, help="passes over the training split (default: %(default)s)")
     add("-b", "--batch-size", type=int, default=16, help="samples per update (default: %(default)s)")
-    add("-l", "--learning-rate", type=float, default=0.00005, help="of Nadam (default: %(default)s)")
+    add("-l", "--learning-rate", type=float, default=0.00005, help="largest step size (default: %(default)s)")
     names = ", ".join(ARCHITECTURES)
-    add(
-        "--model", default="conv_bilstm", metavar="NAME", help=f"architecture: {names} (default: %(default)s)"
-    )
-    add(
-        "--model-config",
-        metavar="FILE",
-        help="sizes of the architecture: a JSON file, or JSON such as '{\"units\": 64}'",
-    )
+    add("--model", default="conv_bilstm", metavar="NAME",
+        help=f"architecture: {names}; or {AUTO}: the best one with its own settings (default: %(default)s)")
+    add("--model-config", metavar="FILE",
+        help="sizes of the architecture: a JSON file, or JSON such as '{\"units\": 64}'")
+    add("--members", type=int, metavar="N", help="models that are averaged (ltae_mlp: pairs)")
+    add("--list-models", action=_ListModels, nargs=0, help="show parameters and cost of all models, and exit")
     _add_split_flags(parser)
+    _add_training_flags(parser)
     _add_preparation_flags(parser)
     return parser
 
 
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse; ``--model auto`` puts its settings in the place of all defaults that no flag replaces.
+
+    Raises:
+        DltsError: two flags exclude each other.
+    """
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.model == AUTO:
+        parser.set_defaults(**{name: value for name, value in AUTO_FLAGS.items() if name != "model"})
+        args = parser.parse_args(argv)
+        args.model = AUTO_FLAGS["model"]
+    if args.folds and args.leave_out:
+        raise DltsError("--folds and --leave-out are two ways to cross-validate: give one of them")
+    return args
+
+
+class _ListModels(argparse.Action):
+    """Prints the table and exits, whatever the other flags are."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from trainer.listing import model_table
+        from trainer.models import ModelShape
+
+        print(model_table(ModelShape(time_steps=24, bands=4, patch=3, classes=5)))
+        parser.exit()
+
+
 def _add_split_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("split")
-    group.add_argument(
-        "--split-by",
-        default="sample",
-        metavar="GROUP",
+    add = parser.add_argument_group("split and evaluation").add_argument
+    add("--split-by", default="sample", metavar="GROUP",
         help="what stays whole on one side: sample (a pixel, with all its seasons), block (spatial blocks of "
-        "the samples folder), polygon, or a kept attribute (default: %(default)s)",
-    )
-    group.add_argument(
-        "--split-column",
-        metavar="COLUMN",
-        help="a kept attribute that says train, validation or test; overrides -v, -t and --split-by",
-    )
+        "the samples folder), polygon, or a kept attribute (default: %(default)s)")
+    add("--split-column", metavar="COLUMN",
+        help="a kept attribute that says train, validation or test; overrides -v and -t")
+    add("--folds", type=int, metavar="K", help="cross-validate too: K folds by the groups of --split-by")
+    add("--leave-out", metavar="COLUMN", help="cross-validate too: leave out one value of it at a time")
+    add("--random-forest", action=argparse.BooleanOptionalAction, default=True,
+        help="put a random forest on the same samples beside the model (default: yes)")
+
+
+def _add_training_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("training").add_argument
+    add("--optimizer", choices=OPTIMIZERS, default="nadam", help="default: %(default)s")
+    add("--weight-decay", type=float, default=0.0001, metavar="F", help="of adamw (default: %(default)s)")
+    add("--lr-decay", choices=DECAYS, default="none",
+        help="learning rate: cosine falls to 0, plateau halves when the loss stalls (default: %(default)s)")
+    add("--warmup", type=float, default=0.0, metavar="F",
+        help="fraction of the updates in which the rate rises, with cosine (default: %(default)s)")
+    add("--min-updates", type=int, default=0, metavar="N", help="at least so many batches; raises the epochs")
+    add("--max-updates", type=int, default=0, metavar="N", help="at most so many batches; lowers the epochs")
+    add("--early-stopping", type=int, default=0, metavar="N",
+        help="stop after N epochs without a better validation loss (default: never)")
+    add("--clip-norm", type=float, default=0.0, metavar="F", help="largest norm of the gradients")
+    add("--label-smoothing", type=float, default=0.0, metavar="F", help="default: %(default)s")
+    add("--class-weights", action="store_true", help="let every class weigh the same, however rare")
+    add("--min-quality", type=float, default=0.0, metavar="F", help="leave out samples of lower quality")
+    add("--quality-weights", action="store_true", help="let samples weigh by their quality")
+    add("--jitter", type=float, default=0.0, metavar="F",
+        help="noise on training values, in standard deviations of the band")
+    add("--time-shift", type=int, default=0, metavar="N", help="shift training series by up to N time steps")
+    add("--drop-dates", type=float, default=0.0, metavar="F", help="share of dates dropped in training")
+    add("--mixed-precision", action="store_true", help="float16 arithmetic, for GPUs")
+    add("--checkpoint-seconds", type=float, default=10.0, metavar="S",
+        help="least time between two checkpoints (default: %(default)s)")
 
 
 def _add_preparation_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("preparation (stored with the model, applied in step 4 too)")
-    group.add_argument("--bands", nargs="+", metavar="NAME", help="bands to use, by name (default: all)")
-    group.add_argument(
-        "--index",
-        action="append",
-        default=[],
-        metavar="NAME=A,B",
-        help="add the normalised difference (A - B) / (A + B) of two bands; may be repeated",
-    )
-    group.add_argument(
-        "--timeline",
-        metavar="START/END/STEP",
+    add = parser.add_argument_group("preparation (stored with the model, applied in step 4 too)").add_argument
+    add("--bands", nargs="+", metavar="NAME", help="bands to use, by name (default: all)")
+    add("--index", action="append", default=[], metavar="NAME=A,B",
+        help="add the normalised difference (A - B) / (A + B) of two bands; may be repeated")
+    add("--timeline", metavar="START/END/STEP",
         help="regular time steps: days after the first one (0/352/16), from month-day on (09-01/08-28/16), "
-        "or a number of steps (24)",
-    )
-    group.add_argument(
-        "--composite",
-        default="interpolate",
-        metavar="METHOD",
+        "or a number of steps (24)")
+    add("--composite", default="interpolate", metavar="METHOD",
         help="how a step of the timeline gets its value: interpolate, median, or max:NAME for the "
-        "observation with the largest value of that band or index (default: %(default)s)",
-    )
-    group.add_argument(
-        "--min-valid", type=int, default=1, metavar="N", help="observed time steps a pixel needs (default: 1)"
-    )
+        "observation with the largest value of that band or index (default: %(default)s)")
+    add("--min-valid", type=int, default=1, metavar="N", help="observed time steps needed (default: 1)")

@@ -33,7 +33,7 @@ class Part:
     Attributes:
         folder: where they come from.
         spec: the folder's ``samples.json``; its patch is 1 where only centres were kept.
-        place: int64 (n,), the place of each record among all samples.
+        place: int64 (n,), the place of each record among all samples; -1 where it was left out.
         stored: (n, T, P, P, B) in the folder's dtype.
         valid: bool, same shape.
         days: float64 (n, T).
@@ -85,8 +85,27 @@ class Samples:
         """float64 (n, T): every sample's own days, in the order of the ids."""
         days = np.empty((len(self), len(self.spec.steps)))
         for part in self.parts:
-            days[part.place] = part.days
+            used = part.place >= 0
+            days[part.place[used]] = part.days[used]
         return days
+
+    def choose(self, chosen: NDArray[np.bool_]) -> Samples:
+        """Only the samples where ``chosen``, bool (n,), is True."""
+        place = np.where(chosen, np.cumsum(chosen) - 1, -1)
+        return replace(
+            self,
+            ids=self.ids[chosen],
+            class_ids=self.class_ids[chosen],
+            x=self.x[chosen],
+            y=self.y[chosen],
+            blocks=self.blocks[chosen],
+            features=self.features[chosen],
+            kept={name: values[chosen] for name, values in self.kept.items()},
+            folders=self.folders[chosen],
+            parts=tuple(
+                replace(part, place=np.where(part.place >= 0, place[part.place], -1)) for part in self.parts
+            ),
+        )
 
 
 def read_spec(folder: str) -> SamplesSpec:

@@ -9,7 +9,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from trainer.augment import Augment
+
 EVALUATION_BATCH = 256
+_EPOCH_STRIDE = 2**32  # more batches than any epoch has
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +24,8 @@ class FitData:
         class_ids: int64 (n,).
         classes: K.
         training, validation: places in ``series``, ascending; validation may be empty.
-        weights: float32 (n,), weight of each sample in the loss.
+        weights: float32 (n,), weight of each sample in the training loss.
+        scale: float32 (B,), standard deviations of the bands in the training split.
     """
 
     series: NDArray[np.float32]
@@ -30,48 +34,68 @@ class FitData:
     training: NDArray[np.int64]
     validation: NDArray[np.int64]
     weights: NDArray[np.float32]
+    scale: NDArray[np.float32]
 
 
-def steps_per_epoch(data: FitData, batch_size: int) -> int:
+def steps_per_epoch(data: FitData, batch_size: int, replicas: int = 1) -> int:
     """Batches in one epoch, the last and smaller one included."""
-    return -(-len(data.training) // batch_size)
+    count = len(data.training) // replicas * replicas
+    return -(-count // batch_size)
 
 
 def training_feed(
-    data: FitData, seed: int, batch_size: int, first_epoch: int, epochs: int
+    data: FitData,
+    seed: int,
+    batch_size: int,
+    first_epoch: int,
+    epochs: int,
+    augment: Augment | None = None,
+    replicas: int = 1,
 ) -> tf.data.Dataset:
     """Batches (series, one-hot classes, weights) of all epochs from ``first_epoch`` on, one after another.
 
     Every epoch is a new permutation made from the seed and the epoch's number, so training that is taken up
-    at epoch 7 sees what an uninterrupted one would have seen.
+    at epoch 7 sees what an uninterrupted one would have seen. For several replicas, an epoch leaves out the
+    few samples that cannot be shared out evenly; they are others each time.
     """
     places = tf.constant(data.training)
+    count = len(data.training) // replicas * replicas
 
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(
-            places, tf.stack([tf.constant(seed, tf.int64), epoch])
-        )
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        pair = tf.stack([tf.constant(seed, tf.int64), epoch])
+        order = tf.random.experimental.stateless_shuffle(places, pair)[:count]
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate()
+        return batches.map(lambda number, batch: (batch, epoch * _EPOCH_STRIDE + number))
 
-    batches = tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch)
-    return _with_series(batches, data)
+    numbered = tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch)
+    look_up = _look_up(data, data.weights)
+
+    def example(batch: tf.Tensor, number: tf.Tensor) -> tuple[Any, Any, Any]:
+        series, one_hot, weights = look_up(batch)
+        if augment is not None:
+            series = augment(series, tf.stack([tf.constant(seed, tf.int64), number]))
+        return series, one_hot, weights
+
+    return _finish(numbered.map(example, num_parallel_calls=2))
 
 
 def validation_feed(data: FitData) -> tf.data.Dataset | None:
-    """Batches of the validation split in order; None where it is empty."""
+    """Batches of the validation split in order, all of weight 1; None where it is empty."""
     if not len(data.validation):
         return None
-    return _with_series(tf.data.Dataset.from_tensor_slices(data.validation).batch(EVALUATION_BATCH), data)
+    batches = tf.data.Dataset.from_tensor_slices(data.validation).batch(EVALUATION_BATCH)
+    look_up = _look_up(data, np.ones(len(data.class_ids), np.float32))
+    return _finish(batches.map(look_up, num_parallel_calls=2))
 
 
-def _with_series(batches: tf.data.Dataset, data: FitData) -> tf.data.Dataset:
+def _look_up(data: FitData, sample_weights: NDArray[np.float32]) -> Any:
+    """A function from places to (series, one-hot classes, weights)."""
     shape = data.series.shape[1:]
-    in_memory = not isinstance(data.series, np.memmap)
     # Kept off the accelerator: batches travel there, not the whole set.
     with tf.device("CPU"):
         one_hot = tf.one_hot(tf.constant(data.class_ids), data.classes)
-        weights = tf.constant(data.weights)
-        series = tf.constant(data.series) if in_memory else None
+        weights = tf.constant(sample_weights)
+        series = None if isinstance(data.series, np.memmap) else tf.constant(data.series)
 
     def read(places: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.asarray(data.series[places])
@@ -83,8 +107,12 @@ def _with_series(batches: tf.data.Dataset, data: FitData) -> tf.data.Dataset:
             found = tf.ensure_shape(tf.numpy_function(read, [places], tf.float32), (None, *shape))
         return found, tf.gather(one_hot, places), tf.gather(weights, places)
 
+    return look_up
+
+
+def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
-    # The batches are made the same on every replica's behalf; there are no files to share out.
+    # Every worker makes all batches and takes its share of each; there are no files to share out.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     options.deterministic = True
-    return batches.map(look_up, num_parallel_calls=2).prefetch(tf.data.AUTOTUNE).with_options(options)
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)

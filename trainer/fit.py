@@ -4,118 +4,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
+from dlts_beam import storage
 from dlts_beam.errors import DltsError
+from trainer.augment import make_augment
 from trainer.feed import FitData, steps_per_epoch, training_feed, validation_feed
 from trainer.folder import ModelFolder
+from trainer.models import branches_of
+from trainer.optimise import compile_model, is_stopped, plateau_rate
+from trainer.progress import (
+    CHECKPOINT,
+    Progress,
+    capture,
+    load_checkpoint,
+    restore,
+    save_checkpoint,
+    set_branches,
+)
+from trainer.settings import FitSettings
 
-Weights = list[NDArray[Any]]
 Log = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How a model is trained.
-
-    Attributes:
-        seed: decides initial weights, order and dropout.
-        epochs, batch_size, learning_rate: as everywhere.
-    """
-
-    seed: int = 2
-    epochs: int = 100
-    batch_size: int = 16
-    learning_rate: float = 0.00005
-
-    def __post_init__(self) -> None:
-        for flag, value in (("-e/--epochs", self.epochs), ("-b/--batch-size", self.batch_size)):
-            if value < 1:
-                raise DltsError(f"{flag} must be 1 or more; got {value}")
-        if not 0 < self.learning_rate < math.inf:
-            raise DltsError(f"-l/--learning-rate must be above 0; got {self.learning_rate:g}")
-
-
-@dataclass
-class Progress:
-    """What training has reached: enough to write the models.
-
-    Attributes:
-        history: one row per finished epoch.
-        best: for ``acc`` and ``loss``, the best epoch's weights.
-        best_epoch: for each of ``last``, ``acc`` and ``loss``, its epoch from 1.
-    """
-
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Weights] = field(default_factory=dict)
-    best_epoch: dict[str, int] = field(default_factory=dict)
-
-
-def seed_everything(seed: int) -> None:
-    """Make all that follows repeatable: the seeds of Python, numpy and TensorFlow, and its operations."""
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-
-
-def compile_model(model: keras.Model, settings: FitSettings) -> None:
-    """Nadam and categorical cross-entropy, as the network's authors trained it."""
-    model.compile(
-        optimizer=keras.optimizers.Nadam(settings.learning_rate),
-        loss=keras.losses.CategoricalCrossentropy(),
-        weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=False,
-    )
-
-
-def fit_model(
-    model: keras.Model, data: FitData, settings: FitSettings, folder: ModelFolder, log: Log = print
-) -> Progress:
-    """Train, and write the three Keras models, ``history.csv`` and TensorBoard's ``log/``.
-
-    ``acc`` and ``loss`` are the epochs with the best validation accuracy and loss (of the training split
-    where there is no validation split); among equal epochs the earliest.
-
-    Raises:
-        DltsError: the loss became NaN; epoch and batch are named, and the models up to then are written.
-    """
-    compile_model(model, settings)
-    progress = Progress()
-    keeper = _Keeper(progress, settings, has_validation=bool(len(data.validation)), log=log)
-    guard = _Guard()
-    with folder.log_folder() as log_folder:
-        board = keras.callbacks.TensorBoard(log_folder, write_graph=False, profile_batch=0)
-        try:
-            model.fit(
-                training_feed(data, settings.seed, settings.batch_size, 0, settings.epochs),
-                steps_per_epoch=steps_per_epoch(data, settings.batch_size),
-                epochs=settings.epochs,
-                validation_data=validation_feed(data),
-                callbacks=[guard, keeper, board],
-                verbose=0,
-                shuffle=False,  # the feed has its own order
-            )
-        except LossIsNanError as stop:
-            raise _explain_nan(stop, model, progress, folder) from None
-    write_models(model, progress, folder)
-    return progress
-
-
-def write_models(model: keras.Model, progress: Progress, folder: ModelFolder) -> None:
-    """Write ``last``, ``acc`` and ``loss``; the model holds the last epoch's weights before and after."""
-    folder.write_history(progress.history)
-    last = model.get_weights()
-    folder.save_model(model, "last")
-    for name, weights in progress.best.items():
-        model.set_weights(weights)
-        folder.save_model(model, name)
-    model.set_weights(last)
+_BRANCH_SEED = 1_000_003  # branches of one model see their samples in different orders
 
 
 class LossIsNanError(Exception):
@@ -126,65 +42,217 @@ class LossIsNanError(Exception):
         self.epoch, self.batch = epoch, batch
 
 
-class _Guard(keras.callbacks.Callback):
+def seed_everything(seed: int) -> None:
+    """Make all that follows repeatable: the seeds of Python, numpy and TensorFlow, and its operations."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def fit_model(
+    model: keras.Model,
+    data: FitData,
+    settings: FitSettings,
+    folder: ModelFolder,
+    log: Log = print,
+    key: str = "",
+    replicas: int = 1,
+) -> list[Progress]:
+    """Train, and write the three Keras models, ``history.csv`` and TensorBoard's ``log/``.
+
+    ``acc`` and ``loss`` are the epochs with the best validation accuracy and loss, the earliest of equal
+    ones; without a validation split nothing can choose, and they are the last epoch too. The branches of a
+    model (`branches_of`) are trained one after another, each on its own loss.
+
+    Args:
+        model: as built, with its statistics set.
+        data: what it is trained on.
+        settings: how.
+        folder: where to.
+        log: takes one line per epoch.
+        key: names this training: a checkpoint in the folder is taken up if it bears the same key.
+        replicas: devices that share each batch.
+
+    Raises:
+        DltsError: the loss became NaN; epoch and batch are named, and the models up to then are written.
+    """
+    branches = branches_of(model)
+    path = folder.join(CHECKPOINT)
+    state = load_checkpoint(path, key)
+    done = list(state.done) if state else []
+    if state:
+        epochs = len(state.current.history)
+        where = f" of {state.current.branch}" if len(branches) > 1 else ""
+        log(f"going on after epoch {epochs}{where}, where an earlier run was stopped")
+    for branch, progress in zip(branches, done, strict=False):
+        branch.set_weights(progress.best["last"])
+    with folder.log_folder() as logs:
+        for number in range(len(done), len(branches)):
+            branch = branches[number]
+            progress = state.current if state else Progress(branch.name)
+            steps = steps_per_epoch(data, settings.batch_size, replicas)
+            epochs = settings.epochs_of(steps)
+            compile_model(branch, settings, steps * epochs)
+            if state:
+                restore(branch, state)
+                state = None
+            keeper = Keeper(progress, settings, epochs, bool(len(data.validation)), log)
+            keeper.prefix = f"{branch.name}  " if len(branches) > 1 else ""
+            keeper.save = partial(_save, path, key, branch, done, progress)
+            log_folder = storage.join(logs, branch.name) if len(branches) > 1 else logs
+            try:
+                _fit_branch(branch, number, data, settings, keeper, log_folder, replicas)
+            except LossIsNanError as stop:
+                raise _explain_nan(stop, model, branches, [*done, progress], folder) from None
+            done.append(progress)
+    write_models(model, branches, done, folder)
+    storage.remove(path)
+    return done
+
+
+def _save(path: str, key: str, branch: keras.Model, done: Sequence[Progress], current: Progress) -> None:
+    save_checkpoint(path, key, capture(branch, done, current))
+
+
+def write_models(
+    model: keras.Model, branches: Sequence[keras.Model], reached: Sequence[Progress], folder: ModelFolder
+) -> None:
+    """Write ``acc``, ``loss`` and ``last``; the model has the last epoch's weights afterwards."""
+    several = len(branches) > 1
+    rows: list[dict[str, float | str]] = []
+    for progress in reached:
+        rows += [({"branch": progress.branch} if several else {}) | row for row in progress.history]
+    folder.write_history(rows)
+    for name in ("acc", "loss", "last"):
+        set_branches(branches, reached, name)
+        folder.save_model(model, name)
+
+
+def _fit_branch(
+    branch: keras.Model,
+    number: int,
+    data: FitData,
+    settings: FitSettings,
+    keeper: Keeper,
+    log_folder: str,
+    replicas: int,
+) -> None:
+    first = len(keeper.progress.history)
+    if first >= keeper.epochs or is_stopped(settings, keeper.progress.history, keeper.watched):
+        return
+    seed = settings.seed + _BRANCH_SEED * number
+    augment = make_augment(settings, data.scale)
+    branch.fit(
+        training_feed(data, seed, settings.batch_size, first, keeper.epochs, augment, replicas),
+        steps_per_epoch=steps_per_epoch(data, settings.batch_size, replicas),
+        initial_epoch=first,
+        epochs=keeper.epochs,
+        validation_data=validation_feed(data),
+        callbacks=[
+            Guard(),
+            keeper,
+            keras.callbacks.TensorBoard(log_folder, write_graph=False, profile_batch=0),
+        ],
+        verbose=0,
+        shuffle=False,  # the feed has its own order
+    )
+
+
+class Guard(keras.callbacks.Callback):
     """Stops at the first batch whose loss is not finite."""
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Remembers the epoch."""
         self.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Raises `LossIsNanError`."""
         if not math.isfinite(float((logs or {})["loss"])):
             raise LossIsNanError(self.epoch + 1, batch + 1)
 
 
-class _Keeper(keras.callbacks.Callback):
-    """Keeps the history, the best and the last weights, and prints one line per epoch."""
+class Keeper(keras.callbacks.Callback):
+    """Keeps the history, the best and the last weights; prints a line, sets the rate, stops, checkpoints.
 
-    def __init__(self, progress: Progress, settings: FitSettings, has_validation: bool, log: Log) -> None:
+    Attributes:
+        progress: what it fills.
+        watched: the history's column that decides.
+        save: writes a checkpoint.
+        prefix: begins each line.
+    """
+
+    def __init__(
+        self, progress: Progress, settings: FitSettings, epochs: int, has_validation: bool, log: Log
+    ) -> None:
         super().__init__()
-        self.progress, self.settings, self.log = progress, settings, log
-        self.prefix = "val_" if has_validation else ""
+        self.progress, self.settings, self.epochs, self.log = progress, settings, epochs, log
+        self.has_validation = has_validation
+        self.watched = "val_loss" if has_validation else "loss"
+        self.prefix = ""
+        self.save: Callable[[], None] = lambda: None
+        self.saved = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Starts the clock."""
         self.started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Takes the epoch over, or raises `LossIsNanError`."""
         measured = {name: float(value) for name, value in (logs or {}).items()}
-        watched = measured[self.prefix + "loss"]
-        if not math.isfinite(watched):
+        if not math.isfinite(measured[self.watched]):
             raise LossIsNanError(epoch + 1, None)
-        progress = self.progress
-        row: dict[str, float] = {"epoch": epoch + 1, "seconds": round(time.monotonic() - self.started, 3)}
+        history = self.progress.history
+        seconds = round(time.monotonic() - self.started, 3)
+        row: dict[str, float] = {"epoch": epoch + 1, "seconds": seconds}
         names = [name for name in ("loss", "accuracy", "val_loss", "val_accuracy") if name in measured]
         row |= {name: measured[name] for name in names}
         row["learning_rate"] = float(np.asarray(self.model.optimizer.learning_rate))
-        accuracy = self.prefix + "accuracy"
-        if all(watched < old[self.prefix + "loss"] for old in progress.history):
-            self._keep("loss", epoch)
-        if all(measured[accuracy] > old[accuracy] for old in progress.history):
-            self._keep("acc", epoch)
-        self._keep("last", epoch)
-        progress.history.append(row)
+        history.append(row)
+        self._keep(epoch)
         shown = "  ".join(f"{name} {row[name]:.4f}" for name in names)
-        width = len(str(self.settings.epochs))
-        self.log(f"epoch {epoch + 1:{width}}/{self.settings.epochs}  {shown}  {row['seconds']:.1f} s")
+        width = len(str(self.epochs))
+        self.log(f"{self.prefix}epoch {epoch + 1:{width}}/{self.epochs}  {shown}  {seconds:.1f} s")
+        if self.settings.lr_decay == "plateau":
+            self.model.optimizer.learning_rate = plateau_rate(self.settings, history, self.watched)
+        if is_stopped(self.settings, history, self.watched):
+            waited = self.settings.early_stopping
+            self.log(f"{self.prefix}stopped early: no better {self.watched} in {waited} epochs")
+            self.model.stop_training = True
+        if time.monotonic() - self.saved >= self.settings.checkpoint_seconds:
+            self.save()
+            self.saved = time.monotonic()
 
-    def _keep(self, name: str, epoch: int) -> None:
-        self.progress.best[name] = self.model.get_weights()
-        self.progress.best_epoch[name] = epoch + 1
+    def _keep(self, epoch: int) -> None:
+        weights = self.model.get_weights()
+        before, row = self.progress.history[:-1], self.progress.history[-1]
+        better = {"last": True, "loss": True, "acc": True}
+        if self.has_validation:
+            better["loss"] = all(row["val_loss"] < old["val_loss"] for old in before)
+            better["acc"] = all(row["val_accuracy"] > old["val_accuracy"] for old in before)
+        for name, is_better in better.items():
+            if is_better:
+                self.progress.best[name] = weights
+                self.progress.best_epoch[name] = epoch + 1
 
 
 def _explain_nan(
-    stop: LossIsNanError, model: keras.Model, progress: Progress, folder: ModelFolder
+    stop: LossIsNanError,
+    model: keras.Model,
+    branches: Sequence[keras.Model],
+    reached: Sequence[Progress],
+    folder: ModelFolder,
 ) -> DltsError:
     """Write what there is, and say what happened."""
     place = f"epoch {stop.epoch}" + (f", batch {stop.batch}" if stop.batch else " (on the validation split)")
-    if progress.history:
-        model.set_weights(progress.best["last"])
-        write_models(model, progress, folder)
-        kept = f"the models up to epoch {len(progress.history)} are in {folder.path}"
+    if len(branches) > 1:
+        place += f" of {reached[-1].branch}"
+    if len(reached) == len(branches) and reached[-1].history:
+        write_models(model, branches, reached, folder)
+        kept = f"the models up to epoch {len(reached[-1].history)} are in {folder.path}"
+    elif len(branches) > 1:
+        kept = "not all branches were trained, so no model was written"
     else:
         kept = "no epoch was finished, so no model was written"
+    storage.remove(folder.join(CHECKPOINT))
     return DltsError(
         f"the loss became NaN or infinite in {place}: {kept}; lower the learning rate (-l), "
         "limit the gradients (--clip-norm 1), or look for absurd values in the samples"

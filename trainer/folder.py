@@ -110,7 +110,7 @@ class ModelFolder:
         text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
         storage.write_text(self.join(name), text + "\n")
 
-    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+    def write_history(self, rows: Sequence[Mapping[str, float | str]]) -> None:
         """Write ``history.csv``: one line per epoch."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]) if rows else ["epoch"], lineterminator="\n")

@@ -32,8 +32,9 @@ def iter_values(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64]]]:
     """Batches of (places, values (n, T, P, P, B), valid, days (n, T)) of the bands, edges replicated."""
     for part in samples.parts:
-        for start in range(0, len(part.place), PREPARE_BATCH):
-            rows = slice(start, start + PREPARE_BATCH)
+        used = np.flatnonzero(part.place >= 0)
+        for start in range(0, len(used), PREPARE_BATCH):
+            rows = used[start : start + PREPARE_BATCH]
             where = part.rows[rows], part.cols[rows], part.spec.grid
             values, valid = sample_values(part.stored[rows], part.valid[rows], *where, part.spec.bands, bands)
             yield part.place[rows], values, valid, part.days[rows]

@@ -78,6 +78,27 @@ def accuracy_section(found: Mapping[str, Any], colours: Sequence[str], split: st
     return section("Accuracy", summary, per_class, picture(png, "confusion matrix"))
 
 
+def comparison_section(found: Mapping[str, Any]) -> str:
+    """The model beside the random forest, on the split and in cross-validation; empty where there is none."""
+    rows = [("this model", found)]
+    if "random_forest" in found:
+        rows.append(("random forest, same samples", found["random_forest"]))
+    cross = found.get("cross_validation")
+    if cross:
+        rows.append((f"this model, {cross['how']}", cross))
+        if "random_forest" in cross:
+            rows.append((f"random forest, {cross['how']}", cross["random_forest"]))
+    if len(rows) == 1:
+        return ""
+    keys = ("overall_accuracy", "kappa", "macro_f1")
+    cells = [[title, *(_with_interval(one[key]) for key in keys)] for title, one in rows]
+    parts = [rows_table(("", "overall accuracy", "kappa", "macro F1"), cells)]
+    if cross:
+        head = list(cross["folds"][0])
+        parts.append(rows_table(head, [[row[name] for name in head] for row in cross["folds"]]))
+    return section("Beside a random forest" if "random_forest" in found else "Cross-validation", *parts)
+
+
 def settings_section(settings: Mapping[str, Any]) -> str:
     """Settings as a table of names and values."""
     rows = [(name, "" if value is None else value) for name, value in settings.items()]

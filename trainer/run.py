@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,21 +15,25 @@ from numpy.typing import NDArray
 
 from dlts_beam import __version__, storage
 from dlts_beam.errors import DltsError
-from dlts_beam.spec import ModelSpec, PreparationSpec, SamplesSpec, ServingSpec
+from dlts_beam.spec import ModelSpec, SamplesSpec, ServingSpec, digest_of
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL, SAVED_MODELS
-from trainer import evaluate, plots, report, split, statistics
-from trainer.dataset import Samples, read_samples, read_spec
+from trainer import evaluate, report, split
+from trainer.crossval import cross_validate
+from trainer.dataset import Samples, check_agreement, read_samples, read_spec
 from trainer.export import export_serving, serving_digest
-from trainer.feed import FitData
-from trainer.fit import FitSettings, Progress, fit_model, seed_everything
-from trainer.folder import CONFUSION_PNG, METRICS_JSON, REPORT_HTML, ModelFolder
-from trainer.layers import set_statistics
-from trainer.models import Architecture, ModelShape, build_model, find_architecture
-from trainer.options import parse_preparation, parse_timeline, prepared_days, read_config, sample_groups
+from trainer.folder import REPORT_HTML, ModelFolder
+from trainer.forest import forest_predictions
+from trainer.models import branches_of, find_architecture
+from trainer.options import sample_groups
 from trainer.prepared import observed_steps, prepare_samples
+from trainer.progress import CHECKPOINT, epochs_of, load_checkpoint, set_branches
+from trainer.results import Predictions, forest_summary, history_section, measured, write_results
+from trainer.setup import Fitted, Setup, fit_splits, make_setup, say
 
 CHECKED_SAMPLES = 256  # real samples on which the serving models are compared with Keras
 EVALUATION = "evaluation"  # subfolder for the files of --only-evaluate
+# Flags that say where things lie or how a run goes, not what comes out.
+NOT_SETTINGS = ("series_dir", "output_dir", "only_evaluate", "checkpoint_seconds")
 
 
 def train(args: argparse.Namespace) -> int:
@@ -36,76 +42,43 @@ def train(args: argparse.Namespace) -> int:
     Raises:
         DltsError: whatever the user can put right.
     """
-    settings = FitSettings(args.seed, args.epochs, args.batch_size, args.learning_rate)
     split.check_fractions(args.validation_split, args.test_split)
-    architecture = find_architecture(args.model)
-    config = architecture.settings(read_config(args.model_config))
-    folder = ModelFolder(args.output_dir)
-    spec = read_spec(args.series_dir)
-    check_classes(spec)
-    timeline = parse_timeline(args.timeline, args.composite, spec)
-    preparation = parse_preparation(spec, args.bands, args.index, timeline, args.min_valid)
-    architecture.fit_shape(_shape(spec, preparation, ()))
-    storage.check_writable(folder.path)
-
-    samples = read_samples([args.series_dir], centre=not architecture.needs_patch)
-    names = spec.classes.names
-    splits = _splits(args, samples)
+    setup = make_setup(args)
+    samples, names = setup.samples, setup.spec.classes.names
+    splits = _splits(args, setup)
     split.check_splits(splits, samples.class_ids, names)
-    print(split.table(splits, samples.class_ids, names), flush=True)
-    training = splits == "train"
-    preparation, valid_share = statistics.fill_means(samples, training, preparation)
-    print(f"{valid_share:.1%} of the training values are valid; gaps are filled linearly in time", flush=True)
-    _warn_of_unobserved(samples, preparation)
+    say(split.table(splits, samples.class_ids, names))
+    _warn_of_unobserved(setup)
+    folder = ModelFolder(args.output_dir)
+    splits_csv = split.to_csv(samples.ids, splits, [names[k] for k in samples.class_ids.tolist()])
+    key = _key(args, setup, splits_csv)
+    if load_checkpoint(folder.join(CHECKPOINT), key) is None:
+        folder.discard()
+    storage.write_text(folder.join(split.SPLITS_CSV), splits_csv)
+    extra = {"cross_validation": cross_validate(setup, args)} if args.folds or args.leave_out else {}
 
-    seed_everything(args.seed)
-    prepared = prepare_samples(samples, preparation)
-    shape = architecture.fit_shape(_shape(spec, preparation, prepared_days(samples, preparation)))
-    model = build_model(args.model, shape, config)
-    set_statistics(model, statistics.measure(prepared, training))
-    folder.discard()
-    storage.write_text(
-        folder.join(split.SPLITS_CSV),
-        split.to_csv(samples.ids, splits, [names[k] for k in samples.class_ids.tolist()]),
-    )
-    data = FitData(
-        series=prepared,
-        class_ids=samples.class_ids,
-        classes=len(names),
-        training=np.flatnonzero(training),
-        validation=np.flatnonzero(splits == "validation"),
-        weights=np.ones(len(samples), np.float32),
-    )
-    print(f"training {args.model} ({model.count_params():,} parameters)", flush=True)
-    progress = fit_model(model, data, settings, folder, log=lambda line: print(line, flush=True))
-
-    model.set_weights(progress.best[DEFAULT_SAVED_MODEL])
-    measured_on = next(part for part in ("test", "validation", "train") if (splits == part).any())
-    if measured_on != "test":
-        print(f"there is no test split: the figures below are of the {measured_on} split and flatter")
-    found, matrix = _measure(model, prepared, samples, splits == measured_on, names)
-    found = {"split": measured_on, "model": DEFAULT_SAVED_MODEL, **found}
-    serving, digests = export_all(model, progress, architecture, shape, folder, prepared[data.training])
-    _write_results(
-        folder, "", found, matrix, spec, measured_on, [_history_section(progress), _settings(args)]
-    )
-    folder.write_spec(
-        ModelSpec(
-            samples=spec,
-            steps=spec.steps,
-            bands=tuple(band for name in preparation.bands for band in spec.bands if band.name == name),
-            classes=spec.classes,
-            preparation=preparation,
-            architecture=args.model,
-            config=config,
-            settings=_flags(args),
-            serving=serving,
-            serving_sha256=digests,
-            metrics=_summary(found),
-            versions=_versions(),
-        )
-    )
-    print(f"model folder: {folder.path}\nreport: {folder.join(REPORT_HTML)}")
+    fitted = fit_splits(setup, splits, folder, say, key)
+    say(f"{fitted.valid_share:.1%} of the training values were observed; gaps are filled linearly in time")
+    branches = branches_of(fitted.model)
+    set_branches(branches, fitted.reached, DEFAULT_SAVED_MODEL)
+    part = next(name for name in ("test", "validation", "train") if (splits == name).any())
+    if part != "test":
+        say(f"there is no test split: the figures below are of the {part} split and flatter")
+    places = np.flatnonzero(splits == part)
+    predictions = _predict(fitted.model, fitted.prepared, samples, places, setup.groups)
+    found = _measure(predictions, names, args.seed)
+    if args.random_forest:
+        known = np.flatnonzero(splits != "test")
+        forest = forest_predictions(fitted.prepared, samples.class_ids, known, places)
+        of_forest = measured(predictions.truth, forest, predictions.groups, names, args.seed)
+        found["random_forest"] = forest_summary(of_forest)
+    found = {"split": part, "model": DEFAULT_SAVED_MODEL, **found, **extra}
+    say(evaluate.table(found))
+    serving, digests = export_all(fitted, setup, folder, np.flatnonzero(splits == "train"))
+    sections = [history_section(fitted.reached), _settings_section(args)]
+    write_results(folder, found, setup.spec.classes, part, sections)
+    folder.write_spec(_model_spec(args, setup, fitted, serving, digests, found))
+    say(f"model folder: {folder.path}\nreport: {folder.join(REPORT_HTML)}")
     return 0
 
 
@@ -121,50 +94,34 @@ def evaluate_only(args: argparse.Namespace) -> int:
     folder = ModelFolder(args.output_dir)
     model_spec = folder.read_spec()
     architecture = find_architecture(model_spec.architecture)
-    spec = read_spec(args.series_dir)
-    check_fit(spec, model_spec, args.series_dir)
-    samples = read_samples([args.series_dir], centre=not architecture.needs_patch)
+    specs = [read_spec(path) for path in args.series_dir]
+    check_agreement(specs, args.series_dir)
+    check_fit(specs[0], model_spec, args.series_dir[0])
+    samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
     path = folder.join(split.SPLITS_CSV)
     known = split.from_csv(storage.read_text(path), path)
     tested = "test" in known.values()
     chosen = np.array([not tested or known.get(name, "test") == "test" for name in samples.ids.tolist()])
     if not chosen.any():
         raise DltsError(
-            f"all samples in {args.series_dir} were used to train the model in {folder.path}: nothing is "
-            "left to measure it on; give other samples"
+            f"all samples in {', '.join(args.series_dir)} were used to train the model in {folder.path}: "
+            "nothing is left to measure it on; give other samples"
         )
-    print(
+    say(
         f"{int(chosen.sum())} of {len(samples)} samples are measured"
         + ("" if tested else " (-t 0: all of them)")
     )
     prepared = prepare_samples(samples, model_spec.preparation)
     model = folder.load_model(DEFAULT_SAVED_MODEL)
-    names = model_spec.classes.names
-    found, matrix = _measure(model, prepared, samples, chosen, names)
+    groups = sample_groups(samples, args.split_by)
+    predictions = _predict(model, prepared, samples, np.flatnonzero(chosen), groups)
+    found = _measure(predictions, model_spec.classes.names, args.seed)
     found = {"split": "test" if tested else "all", "model": DEFAULT_SAVED_MODEL, **found}
-    _write_results(folder, EVALUATION, found, matrix, spec, found["split"], [_settings(args)])
-    print(f"report: {folder.join(EVALUATION, REPORT_HTML)}")
+    say(evaluate.table(found))
+    inside = ModelFolder(folder.join(EVALUATION))
+    write_results(inside, found, model_spec.classes, found["split"], [_settings_section(args)])
+    say(f"report: {inside.join(REPORT_HTML)}")
     return 0
-
-
-def check_classes(spec: SamplesSpec) -> None:
-    """Raises `DltsError` unless there are at least two classes that have samples, and a sample for each."""
-    names = spec.classes.names
-    present = [name for name, count in zip(names, spec.class_counts, strict=True) if count]
-    if len(present) < 2:
-        only = present[0] if present else "none"
-        raise DltsError(
-            f"all {spec.samples} samples are of one class ({only}): a model needs at least two classes"
-        )
-    if spec.samples < len(names):
-        raise DltsError(
-            f"there are fewer samples ({spec.samples}) than classes ({len(names)}): extract more samples"
-        )
-    missing = [name for name in names if name not in present]
-    if missing:
-        raise DltsError(
-            f"no sample is of class {', '.join(missing)}: add samples, or leave the class out of classes.csv"
-        )
 
 
 def check_fit(spec: SamplesSpec, model: ModelSpec, folder: str) -> None:
@@ -191,23 +148,21 @@ def check_fit(spec: SamplesSpec, model: ModelSpec, folder: str) -> None:
 
 
 def export_all(
-    model: keras.Model,
-    progress: Progress,
-    architecture: Architecture,
-    shape: ModelShape,
-    folder: ModelFolder,
-    real: NDArray[np.float32],
+    fitted: Fitted, setup: Setup, folder: ModelFolder, training: NDArray[np.int64]
 ) -> tuple[ServingSpec, dict[str, str]]:
     """Export the three models for step 4, each checked against Keras; returns shapes and digests."""
+    branches = branches_of(fitted.model)
+    some = training[:: max(1, len(training) // CHECKED_SAMPLES)][:CHECKED_SAMPLES]
+    checked = np.asarray(fitted.prepared[some])
     digests: dict[str, str] = {}
     serving: ServingSpec | None = None
-    checked = np.asarray(real[:: max(1, len(real) // CHECKED_SAMPLES)][:CHECKED_SAMPLES])
-    of_epoch: dict[int, str] = {}
+    of_epochs: dict[tuple[int, ...], str] = {}
     for name in SAVED_MODELS:
-        same = of_epoch.setdefault(progress.best_epoch[name], name)
+        same = of_epochs.setdefault(epochs_of(fitted.reached, name), name)
         if same == name:
-            model.set_weights(progress.best[name])
-            serving = export_serving(model, architecture, shape, folder.serving_path(name), checked)
+            set_branches(branches, fitted.reached, name)
+            place = folder.serving_path(name)
+            serving = export_serving(fitted.model, setup.architecture, fitted.shape, place, checked)
         else:
             folder.copy_serving(same, name)
         digests[name] = serving_digest(folder.serving_path(name))
@@ -215,88 +170,82 @@ def export_all(
     return serving, digests
 
 
-def _shape(spec: SamplesSpec, preparation: PreparationSpec, days: tuple[float, ...]) -> ModelShape:
-    steps = len(spec.steps) if preparation.timeline is None else preparation.timeline.count
-    return ModelShape(steps, len(preparation.names), spec.patch, len(spec.classes), days)
-
-
-def _splits(args: argparse.Namespace, samples: Samples) -> NDArray[np.str_]:
+def _splits(args: argparse.Namespace, setup: Setup) -> NDArray[np.str_]:
+    samples = setup.samples
     if args.split_column:
-        return split.splits_from_column(
-            sample_groups(samples, args.split_column, "--split-column"), args.split_column
-        )
-    groups = sample_groups(samples, args.split_by)
-    return split.assign_splits(samples.class_ids, groups, args.seed, args.validation_split, args.test_split)
-
-
-def _warn_of_unobserved(samples: Samples, preparation: PreparationSpec) -> None:
-    observed = observed_steps(samples, preparation.bands)
-    few = int((observed < preparation.min_valid).sum())
-    if few:
-        print(
-            f"warning: {few} samples are observed at fewer than {preparation.min_valid} time steps; they "
-            "take the training mean (in a map such pixels are nodata)"
-        )
-
-
-def _measure(
-    model: keras.Model,
-    prepared: NDArray[np.float32],
-    samples: Samples,
-    chosen: NDArray[np.bool_],
-    names: tuple[str, ...],
-) -> tuple[dict[str, Any], NDArray[np.int64]]:
-    places = np.flatnonzero(chosen)
-    predicted = evaluate.predicted_classes(evaluate.predict(model, prepared, places))
-    matrix = evaluate.confusion_matrix(samples.class_ids[places], predicted, len(names))
-    found = evaluate.metrics(matrix, names)
-    print(evaluate.table(found), flush=True)
-    return found, matrix
-
-
-def _write_results(
-    folder: ModelFolder,
-    where: str,
-    found: dict[str, Any],
-    matrix: NDArray[np.int64],
-    spec: SamplesSpec,
-    part: str,
-    sections: list[str],
-) -> None:
-    """Write metrics.json, the confusion matrix and report.html into the folder or a subfolder."""
-    inside = ModelFolder(folder.join(where) if where else folder.path)
-    inside.write_json(METRICS_JSON, found)
-    png = plots.confusion_png(matrix, spec.classes.names, f"{part} split, {found['samples']} samples")
-    storage.write_bytes(inside.join(CONFUSION_PNG), png)
-    colours = [row.colour for row in spec.classes.rows]
-    accuracy = report.accuracy_section(found, colours, part, png)
-    notes = [] if part == "test" else [report.note(f"Measured on the {part} split: the figures flatter.")]
-    title = f"Model {storage.name(folder.path)}"
-    storage.write_text(inside.join(REPORT_HTML), report.page(title, [*notes, accuracy, *sections]))
-
-
-def _history_section(progress: Progress) -> str:
-    png = plots.history_png(progress.history, progress.best_epoch)
-    told = ", ".join(f"{name}: epoch {epoch}" for name, epoch in progress.best_epoch.items())
-    return report.section(
-        "History", report.picture(png, "loss and accuracy by epoch"), f"<p>Saved models: {told}.</p>"
+        column = sample_groups(samples, args.split_column, "--split-column")
+        return split.splits_from_column(column, args.split_column)
+    return split.assign_splits(
+        samples.class_ids, setup.groups, args.seed, args.validation_split, args.test_split
     )
 
 
-def _settings(args: argparse.Namespace) -> str:
+def _predict(
+    model: keras.Model,
+    prepared: NDArray[np.float32],
+    samples: Samples,
+    places: NDArray[np.int64],
+    groups: NDArray[np.str_],
+) -> Predictions:
+    probabilities = evaluate.predict(model, prepared, places)
+    predicted = evaluate.predicted_classes(probabilities)
+    return Predictions(places, samples.class_ids[places], predicted, probabilities, groups[places])
+
+
+def _measure(predictions: Predictions, names: Sequence[str], seed: int) -> dict[str, Any]:
+    return measured(predictions.truth, predictions.predicted, predictions.groups, names, seed)
+
+
+def _warn_of_unobserved(setup: Setup) -> None:
+    least = setup.preparation.min_valid
+    few = int((observed_steps(setup.samples, setup.preparation.bands) < least).sum())
+    if few:
+        say(
+            f"warning: {few} samples are observed at fewer than {least} time steps; they take the training "
+            "mean (in a map such pixels are nodata)"
+        )
+
+
+def _model_spec(
+    args: argparse.Namespace,
+    setup: Setup,
+    fitted: Fitted,
+    serving: ServingSpec,
+    digests: dict[str, str],
+    found: dict[str, Any],
+) -> ModelSpec:
+    spec, preparation = setup.spec, fitted.preparation
+    summary = ("split", "model", "samples", "overall_accuracy", "kappa", "macro_f1", "random_forest")
+    return ModelSpec(
+        samples=spec,
+        steps=spec.steps,
+        bands=tuple(band for name in preparation.bands for band in spec.bands if band.name == name),
+        classes=spec.classes,
+        preparation=preparation,
+        architecture=setup.architecture.name,
+        config=setup.config,
+        settings=_flags(args),
+        serving=serving,
+        serving_sha256=digests,
+        metrics={name: found[name] for name in summary if name in found},
+        versions=_versions(),
+    )
+
+
+def _key(args: argparse.Namespace, setup: Setup, splits_csv: str) -> str:
+    """Names a training: the same flags on the same samples with the same software."""
+    samples = hashlib.sha256("\n".join(setup.samples.ids.tolist()).encode()).hexdigest()
+    parts = [_flags(args), setup.config, setup.spec, samples, splits_csv, _versions()]
+    return digest_of(parts)
+
+
+def _settings_section(args: argparse.Namespace) -> str:
     return report.settings_section(_flags(args) | _versions())
 
 
 def _flags(args: argparse.Namespace) -> dict[str, Any]:
-    """All flags but those that say where things lie."""
-    return {
-        name: value for name, value in sorted(vars(args).items()) if name not in ("series_dir", "output_dir")
-    }
-
-
-def _summary(found: dict[str, Any]) -> dict[str, Any]:
-    keys = ("split", "model", "samples", "overall_accuracy", "kappa", "macro_f1")
-    return {key: found[key] for key in keys}
+    """The flags that say how the model was made."""
+    return {name: value for name, value in sorted(vars(args).items()) if name not in NOT_SETTINGS}
 
 
 def _versions() -> dict[str, str]:

@@ -54,7 +54,30 @@ def assign_splits(
     digests = np.array([_digest(seed, str(name)) for name in names], np.uint64)
     if len(names) == len(groups):
         return _place_samples(class_ids, digests[group_of], fractions)
-    return _place_groups(class_ids, group_of, digests, fractions)
+    parts = _place_groups(class_ids, group_of, digests, fractions)
+    return np.array(SPLITS)[parts].astype("<U10")
+
+
+def assign_folds(class_ids: NDArray[np.int64], groups: Texts, seed: int, folds: int) -> NDArray[np.int64]:
+    """Fold 0 … folds - 1 of every sample, stratified by class; a group stays whole.
+
+    Raises:
+        DltsError: there are fewer than two folds, or fewer groups than folds.
+    """
+    names, group_of = np.unique(groups, return_inverse=True)
+    if not 2 <= folds <= len(names):
+        raise DltsError(f"--folds must lie between 2 and the number of groups ({len(names)}); got {folds}")
+    digests = np.array([_digest(seed, str(name)) for name in names], np.uint64)
+    if len(names) < len(groups):
+        return _place_groups(class_ids, group_of, digests, np.full(folds, 1 / folds))
+    out = np.empty(len(groups), np.int64)
+    start = 0  # a class begins where the one before ended, so that the folds are of one size
+    for class_id in np.unique(class_ids):
+        members = np.flatnonzero(class_ids == class_id)
+        members = members[np.argsort(digests[group_of[members]], kind="stable")]
+        out[members] = (start + np.arange(len(members))) % folds
+        start += len(members)
+    return out
 
 
 def check_fractions(validation: float, test: float) -> None:
@@ -173,8 +196,8 @@ def _place_groups(
     group_of: NDArray[np.int64],
     digests: NDArray[np.uint64],
     fractions: NDArray[np.float64],
-) -> Texts:
-    """One group after another goes where its classes are missed most."""
+) -> NDArray[np.int64]:
+    """One group after another goes to the part in which its classes are missed most; int64 (n,)."""
     classes = int(class_ids.max()) + 1
     counts = np.zeros((len(digests), classes))
     np.add.at(counts, (group_of, class_ids), 1)
@@ -204,7 +227,7 @@ def _place_groups(
         if place[group] < 0:
             costs = [_cost(counts[group], have[part], wanted[part], weights) for part in open_parts]
             put(group, int(open_parts[int(np.argmin(costs))]))
-    return np.array(SPLITS)[place[group_of]].astype("<U10")
+    return place[group_of]
 
 
 def _cost(

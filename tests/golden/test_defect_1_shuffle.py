@@ -30,6 +30,7 @@ def test_all_400_samples_survive_and_none_stands_on_two_sides(tmp_path: Path) ->
         np.flatnonzero(splits == "train"),
         np.flatnonzero(splits == "validation"),
         np.ones(400, np.float32),
+        np.ones(2, np.float32),
     )
     batches = list(training_feed(data, 2, 16, 0, 2).as_numpy_iterator())
     steps = steps_per_epoch(data, 16)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -9,9 +10,10 @@ import pytest
 
 from dlts_beam.errors import DltsError
 from trainer.feed import FitData, steps_per_epoch, training_feed, validation_feed
-from trainer.fit import FitSettings, fit_model, seed_everything
+from trainer.fit import fit_model, seed_everything
 from trainer.folder import ModelFolder
 from trainer.layers import Standardise, Statistics, set_statistics
+from trainer.settings import FitSettings
 
 
 def make_data(count: int = 40, validation: int = 10) -> FitData:
@@ -20,7 +22,15 @@ def make_data(count: int = 40, validation: int = 10) -> FitData:
     series = generator.normal(0, 0.3, (count, 3, 1, 1, 1)).astype(np.float32)
     series[class_ids == 1, 1] += 2
     places = np.arange(count)
-    return FitData(series, class_ids, 2, places[validation:], places[:validation], np.ones(count, np.float32))
+    return FitData(
+        series=series,
+        class_ids=class_ids,
+        classes=2,
+        training=places[validation:],
+        validation=places[:validation],
+        weights=np.ones(count, np.float32),
+        scale=np.ones(1, np.float32),
+    )
 
 
 def make_model(data: FitData, seed: int = 2) -> keras.Model:
@@ -64,7 +74,7 @@ def test_mapped_series_give_the_same_batches(tmp_path: Path) -> None:
     data = make_data()
     mapped = np.memmap(tmp_path / "series", np.float32, "w+", shape=data.series.shape)
     mapped[:] = data.series
-    other = FitData(mapped, data.class_ids, 2, data.training, data.validation, data.weights)
+    other = replace(data, series=mapped)
     for feed in (lambda d: training_feed(d, 2, 7, 0, 2), validation_feed):
         for ours, theirs in zip(feed(data), feed(other), strict=True):
             for left, right in zip(ours, theirs, strict=True):
@@ -75,7 +85,7 @@ def test_training_learns_and_writes_the_three_models(tmp_path: Path) -> None:
     data = make_data()
     model = make_model(data)
     folder = ModelFolder(str(tmp_path))
-    progress = fit_model(model, data, FitSettings(epochs=6, learning_rate=0.1), folder, quiet)
+    (progress,) = fit_model(model, data, FitSettings(epochs=6, learning_rate=0.1), folder, quiet)
     rows = list(csv.DictReader((tmp_path / "history.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
     losses = [float(row["val_loss"]) for row in rows]
@@ -108,13 +118,13 @@ def test_one_seed_gives_one_model(tmp_path: Path) -> None:
     assert (found[0] != found[2]).any()
 
 
-def test_without_validation_the_training_figures_choose(tmp_path: Path) -> None:
+def test_without_validation_the_last_epoch_is_the_model(tmp_path: Path) -> None:
     data = make_data(30, 0)
     lines: list[str] = []
-    progress = fit_model(
+    (progress,) = fit_model(
         make_model(data), data, FitSettings(epochs=2), ModelFolder(str(tmp_path)), lines.append
     )
-    assert set(progress.best) == {"last", "acc", "loss"}
+    assert progress.best_epoch == {"last": 2, "acc": 2, "loss": 2}
     assert len(lines) == 2
     assert "val_loss" not in lines[0]
     assert "val_loss" not in progress.history[0]
@@ -141,7 +151,89 @@ def test_a_nan_loss_names_epoch_and_batch_and_keeps_the_last_good_model(tmp_path
     assert (tmp_path / "history.csv").read_text().count("\n") == 3
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}])
-def test_settings_are_checked(wrong: dict[str, float]) -> None:
-    with pytest.raises(DltsError, match="must be"):
-        FitSettings(**wrong)  # type: ignore[arg-type]
+class KilledError(Exception):
+    """Stands for kill -9."""
+
+
+@pytest.mark.parametrize("kill_at", [1, 2, 4])
+def test_killed_and_started_again_it_ends_with_the_same_weights(tmp_path: Path, kill_at: int) -> None:
+    data = make_data()
+    settings = FitSettings(
+        epochs=4, learning_rate=0.05, lr_decay="plateau", jitter=0.1, time_shift=1, checkpoint_seconds=0
+    )
+    whole, folder = make_model(data), ModelFolder(str(tmp_path / "whole"))
+    (wanted,) = fit_model(whole, data, settings, folder, quiet, key="one")
+
+    folder = ModelFolder(str(tmp_path / "killed"))
+    beginning: list[str] = []
+
+    def kill(line: str) -> None:
+        beginning.append(line)
+        if len(beginning) == kill_at:
+            raise KilledError  # before the checkpoint of this epoch
+
+    with pytest.raises(KilledError):
+        fit_model(make_model(data), data, settings, folder, kill, key="one")
+    again, lines = make_model(data), []
+    (found,) = fit_model(again, data, settings, folder, lines.append, key="one")
+    assert len([line for line in lines if line.startswith("epoch")]) == 4 - (kill_at - 1)
+    assert any("going on after epoch" in line for line in lines) == (kill_at > 1)
+    for ours, theirs in zip(again.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert found.best_epoch == wanted.best_epoch
+    for name in ("acc", "loss"):
+        for ours, theirs in zip(found.best[name], wanted.best[name], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    drop = {"seconds"}
+    assert [{k: v for k, v in row.items() if k not in drop} for row in found.history] == [
+        {k: v for k, v in row.items() if k not in drop} for row in wanted.history
+    ]
+    assert not (tmp_path / "killed" / "checkpoint.npz").exists()
+
+
+def test_a_checkpoint_of_another_training_is_left_alone(tmp_path: Path) -> None:
+    data, folder = make_data(), ModelFolder(str(tmp_path))
+    settings = FitSettings(epochs=2, checkpoint_seconds=0)
+
+    def kill(line: str) -> None:
+        if "2/2" in line:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fit_model(make_model(data), data, settings, folder, kill, key="one")
+    lines: list[str] = []
+    fit_model(make_model(data), data, settings, folder, lines.append, key="another")
+    assert len(lines) == 2
+
+
+def test_early_stopping_ends_the_training(tmp_path: Path) -> None:
+    data = make_data()
+    settings = FitSettings(epochs=50, learning_rate=5.0, early_stopping=2)
+    lines: list[str] = []
+    (progress,) = fit_model(make_model(data), data, settings, ModelFolder(str(tmp_path)), lines.append)
+    assert len(progress.history) == progress.best_epoch["loss"] + 2 < 50
+    assert "stopped early: no better val_loss in 2 epochs" in lines[-1]
+
+
+def test_branches_are_trained_one_by_one(tmp_path: Path) -> None:
+    data = make_data()
+    seed_everything(2)
+    branches = []
+    for name in ("left", "right"):
+        inner = [Standardise(), keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
+        branches.append(keras.Sequential([keras.Input(data.series.shape[1:]), *inner], name=name))
+    inputs = keras.Input(data.series.shape[1:])
+    model = keras.Model(inputs, keras.layers.Average()([branch(inputs) for branch in branches]))
+    set_statistics(model, Statistics.measure(data.series[data.training]))
+    settings = FitSettings(epochs=3, learning_rate=0.05, optimizer="adamw", lr_decay="cosine", warmup=0.2)
+    reached = fit_model(model, data, settings, ModelFolder(str(tmp_path)), quiet)
+    assert [progress.branch for progress in reached] == ["left", "right"]
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    assert [row["branch"] for row in rows] == ["left"] * 3 + ["right"] * 3
+    assert float(rows[-1]["learning_rate"]) < 0.01
+    for branch, progress in zip(branches, reached, strict=True):
+        for ours, theirs in zip(branch.get_weights(), progress.best["last"], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    batch = data.series[:5]
+    mean = (np.asarray(branches[0](batch)) + np.asarray(branches[1](batch))) / 2
+    np.testing.assert_allclose(ModelFolder(str(tmp_path)).load_model("last")(batch), mean, rtol=1e-6)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from dlts_beam.errors import DltsError
-from trainer.split import assign_splits, check_splits, from_csv, splits_from_column, table, to_csv
+from trainer.split import (
+    assign_folds,
+    assign_splits,
+    check_splits,
+    from_csv,
+    splits_from_column,
+    table,
+    to_csv,
+)
 
 
 def labelled(count: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -82,6 +90,26 @@ def test_fractions_are_checked(validation: float, test: float) -> None:
     class_ids, ids = labelled(10, 2)
     with pytest.raises(DltsError, match=r"-t|--validation-split"):
         assign_splits(class_ids, ids, 2, validation, test)
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_folds_are_stratified_and_keep_groups(folds: int) -> None:
+    class_ids, ids = labelled(203, 3)
+    plain = assign_folds(class_ids, ids, 2, folds)
+    sizes = np.bincount(plain, minlength=folds)
+    assert sizes.max() - sizes.min() <= 1
+    for class_id in range(3):
+        per_fold = np.bincount(plain[class_ids == class_id], minlength=folds)
+        assert per_fold.max() - per_fold.min() <= 1
+    blocks = np.array([f"block {k}" for k in np.random.default_rng(3).integers(0, 40, 203)])
+    grouped = assign_folds(class_ids, blocks, 2, folds)
+    for block in np.unique(blocks):
+        assert len(np.unique(grouped[blocks == block])) == 1
+    assert np.bincount(grouped, minlength=folds).min() > 203 / folds - 15
+    order = np.random.default_rng(4).permutation(203)
+    np.testing.assert_array_equal(assign_folds(class_ids[order], blocks[order], 2, folds), grouped[order])
+    with pytest.raises(DltsError, match="--folds must lie between 2 and the number of groups"):
+        assign_folds(class_ids, blocks, 2, 41)
 
 
 def test_a_column_may_hold_the_split() -> None:

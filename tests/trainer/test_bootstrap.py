@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainer import evaluate
+from trainer.bootstrap import add_intervals, resampled
+
+
+def draw(count: int, right: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, 3, count)
+    return truth, np.where(generator.random(count) < right, truth, (truth + 1) % 3)
+
+
+def intervals(truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray) -> dict:
+    found = evaluate.metrics(evaluate.confusion_matrix(truth, predicted, 3), ["a", "b", "c"])
+    return add_intervals(found, resampled(truth, predicted, groups, 3, seed=2))
+
+
+def test_the_interval_is_that_of_the_binomial_for_single_samples() -> None:
+    truth, predicted = draw(400, 0.8)
+    found = intervals(truth, predicted, np.arange(400).astype(str))["overall_accuracy"]
+    share = (truth == predicted).mean()
+    half = 1.96 * np.sqrt(share * (1 - share) / 400)
+    assert found["value"] == pytest.approx(share)
+    assert found["low"] == pytest.approx(share - half, abs=0.008)
+    assert found["high"] == pytest.approx(share + half, abs=0.008)
+
+
+def test_groups_that_err_together_widen_the_interval() -> None:
+    truth = np.zeros(400, np.int64)
+    groups = np.repeat(np.arange(20), 20).astype(str)
+    predicted = np.repeat(np.arange(20) % 5 == 0, 20).astype(np.int64)  # whole groups are wrong
+    alone = intervals(truth, predicted, np.arange(400).astype(str))["overall_accuracy"]
+    together = intervals(truth, predicted, groups)["overall_accuracy"]
+    assert alone["value"] == together["value"] == 0.8
+    assert together["high"] - together["low"] > 3 * (alone["high"] - alone["low"])
+
+
+def test_every_replicate_has_as_many_groups_and_the_seed_decides() -> None:
+    truth, predicted = draw(60, 0.5)
+    groups = (np.arange(60) // 3).astype(str)
+    one = resampled(truth, predicted, groups, 3, seed=2, replicates=120)
+    assert one.shape == (120, 3, 3)
+    assert (one.sum(axis=(1, 2)) == 60).all()
+    np.testing.assert_array_equal(one, resampled(truth, predicted, groups, 3, seed=2, replicates=120))
+    assert (one != resampled(truth, predicted, groups, 3, seed=3, replicates=120)).any()
+
+
+def test_undefined_measures_have_no_interval() -> None:
+    truth, predicted = np.zeros(10, np.int64), np.zeros(10, np.int64)
+    found = intervals(truth, predicted, np.arange(10).astype(str))
+    assert found["classes"]["b"]["f1"] == {"value": None, "low": None, "high": None}
+    assert found["classes"]["a"]["f1"] == {"value": 1.0, "low": 1.0, "high": 1.0}

@@ -1,0 +1,94 @@
+"""Cross-validation: every sample is measured once, by a model that never saw its group."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlts_beam.errors import DltsError
+from dlts_beam.spec.model import DEFAULT_SAVED_MODEL
+from trainer import evaluate
+from trainer.folder import ModelFolder
+from trainer.forest import forest_predictions
+from trainer.models import branches_of
+from trainer.options import sample_groups
+from trainer.progress import set_branches
+from trainer.results import forest_summary, measured
+from trainer.setup import Setup, fit_splits, say
+from trainer.split import assign_folds, assign_splits
+
+
+def cross_validate(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
+    """Train and test once per fold of ``--folds`` or ``--leave-out``; measures of the pooled predictions.
+
+    Returns:
+        The measures with intervals, ``folds``, and ``random_forest`` unless it is switched off.
+
+    Raises:
+        DltsError: the samples cannot be cut so, or a training failed.
+    """
+    samples, names = setup.samples, setup.spec.classes.names
+    predicted = np.full(len(samples), -1)
+    forest = np.full(len(samples), -1)
+    told: list[dict[str, Any]] = []
+    for name, splits in _fold_splits(setup, args):
+        with tempfile.TemporaryDirectory(prefix="dlts-fold-") as scratch:
+            fitted = fit_splits(setup, splits, ModelFolder(scratch), log=lambda line: None)
+        set_branches(branches_of(fitted.model), fitted.reached, DEFAULT_SAVED_MODEL)
+        test = np.flatnonzero(splits == "test")
+        predicted[test] = evaluate.predicted_classes(evaluate.predict(fitted.model, fitted.prepared, test))
+        share = float((predicted[test] == samples.class_ids[test]).mean())
+        line = f"{name}: {len(test)} samples, overall accuracy {share:.4f}"
+        row: dict[str, Any] = {"fold": name, "samples": len(test), "overall_accuracy": round(share, 6)}
+        if args.random_forest:
+            known = np.flatnonzero(splits != "test")
+            forest[test] = forest_predictions(fitted.prepared, samples.class_ids, known, test)
+            of_forest = float((forest[test] == samples.class_ids[test]).mean())
+            row["random_forest"] = round(of_forest, 6)
+            line += f", random forest {of_forest:.4f}"
+        say(line)
+        told.append(row)
+    groups = setup.groups if args.leave_out is None else sample_groups(samples, args.leave_out)
+    found = measured(samples.class_ids, predicted, groups, names, setup.settings.seed)
+    if args.random_forest:
+        of_all = measured(samples.class_ids, forest, groups, names, setup.settings.seed)
+        found["random_forest"] = forest_summary(of_all)
+    how = (
+        f"{args.folds} folds by {args.split_by}"
+        if args.leave_out is None
+        else f"one {args.leave_out} left out"
+    )
+    return {"how": how, "folds": told, **found}
+
+
+def _fold_splits(setup: Setup, args: argparse.Namespace) -> Iterator[tuple[str, NDArray[np.str_]]]:
+    """The splits of every fold, by name."""
+    samples, seed = setup.samples, setup.settings.seed
+    if args.leave_out is not None:
+        column = sample_groups(samples, args.leave_out, "--leave-out")
+        values = sorted(set(column.tolist()))
+        if len(values) < 2:
+            raise DltsError(f"--leave-out {args.leave_out}: all samples have the same value ({values[0]})")
+        tests = [(f"{args.leave_out} {value}", column == value) for value in values]
+    else:
+        folds = assign_folds(samples.class_ids, setup.groups, seed, args.folds)
+        tests = [(f"fold {fold + 1}", folds == fold) for fold in range(args.folds)]
+    for name, test in tests:
+        splits = np.full(len(samples), "test", "<U10")
+        rest = ~test
+        splits[rest] = assign_splits(
+            samples.class_ids[rest], setup.groups[rest], seed, args.validation_split, 0.0
+        )
+        trained = np.unique(samples.class_ids[splits == "train"])
+        if len(trained) < len(setup.spec.classes):
+            missing = [n for k, n in enumerate(setup.spec.classes.names) if k not in trained]
+            raise DltsError(
+                f"without {name} there is no sample of {', '.join(missing)} to train on: choose fewer folds, "
+                "smaller groups or another column"
+            )
+        yield name, splits

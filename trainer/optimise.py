@@ -1,0 +1,65 @@
+"""Optimizers and learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import keras
+
+from trainer.settings import PLATEAU_EPOCHS, PLATEAU_FACTOR, FitSettings
+
+
+def compile_model(model: keras.Model, settings: FitSettings, updates: int) -> None:
+    """Compile for softmax outputs and one-hot classes; ``updates`` is the number of batches in all epochs."""
+    model.compile(
+        optimizer=make_optimizer(settings, updates),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile=False,  # XLA takes longer to compile these models than they take to train
+    )
+
+
+def make_optimizer(settings: FitSettings, updates: int) -> keras.optimizers.Optimizer:
+    """Nadam, as the parent project trained, or AdamW."""
+    rate = settings.learning_rate
+    if settings.lr_decay == "cosine":
+        warm = round(settings.warmup * updates)
+        # Keras counts the decay from the end of the warm-up.
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warm else rate,
+            decay_steps=max(1, updates - warm),
+            warmup_target=rate if warm else None,
+            warmup_steps=warm,
+        )
+    clip = settings.clip_norm or None
+    if settings.optimizer == "nadam":
+        return keras.optimizers.Nadam(rate, global_clipnorm=clip)
+    optimizer = keras.optimizers.AdamW(
+        rate, weight_decay=settings.weight_decay, beta_2=0.99, global_clipnorm=clip
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def plateau_rate(settings: FitSettings, history: Sequence[Mapping[str, float]], watched: str) -> float:
+    """The learning rate after these epochs: halved whenever ``watched`` did not fall for some epochs.
+
+    A function of the history alone, so training that is taken up again goes on as it would have.
+    """
+    rate, best, waited = settings.learning_rate, float("inf"), 0
+    for row in history:
+        if row[watched] < best:
+            best, waited = row[watched], 0
+            continue
+        waited += 1
+        if waited >= PLATEAU_EPOCHS:
+            rate, waited = rate * PLATEAU_FACTOR, 0
+    return rate
+
+
+def is_stopped(settings: FitSettings, history: Sequence[Mapping[str, float]], watched: str) -> bool:
+    """Whether early stopping ends the training after these epochs."""
+    if not settings.early_stopping or not history:
+        return False
+    losses = [row[watched] for row in history]
+    return len(losses) - 1 - losses.index(min(losses)) >= settings.early_stopping

@@ -1,0 +1,150 @@
+"""What a training has reached, and the checkpoint that lets it go on after it was killed."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from dlts_beam import storage
+from dlts_beam.errors import DltsError
+from dlts_beam.spec.model import SAVED_MODELS
+
+CHECKPOINT = "checkpoint.npz"
+Weights = list[NDArray[Any]]
+
+
+@dataclass
+class Progress:
+    """What one branch has reached; a model without branches is its own only branch.
+
+    Attributes:
+        branch: its name.
+        history: one row per finished epoch.
+        best: weights of the ``last`` epoch and of those with the best ``acc`` and ``loss``.
+        best_epoch: the numbers of these epochs, from 1.
+    """
+
+    branch: str
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Weights] = field(default_factory=dict)
+    best_epoch: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class State:
+    """A checkpoint: finished branches, the one in work, and all that its next epoch depends on.
+
+    ``variables`` and ``optimizer`` are the branch's own, the states of its random generators included.
+    """
+
+    done: list[Progress]
+    current: Progress
+    variables: Weights
+    optimizer: Weights
+
+
+def set_branches(branches: Sequence[keras.Model], reached: Sequence[Progress], name: str) -> None:
+    """Give every branch the weights of its ``last``, ``acc`` or ``loss`` epoch."""
+    for branch, progress in zip(branches, reached, strict=True):
+        branch.set_weights(progress.best[name])
+
+
+def epochs_of(reached: Sequence[Progress], name: str) -> tuple[int, ...]:
+    """The epoch of each branch that ``last``, ``acc`` or ``loss`` stands for: equal ones are equal models."""
+    return tuple(progress.best_epoch[name] for progress in reached)
+
+
+def capture(model: keras.Model, done: Sequence[Progress], current: Progress) -> State:
+    """The state at the end of an epoch."""
+    return State(
+        done=list(done),
+        current=current,
+        variables=[np.asarray(variable) for variable in model.variables],
+        optimizer=[np.asarray(variable) for variable in model.optimizer.variables],
+    )
+
+
+def restore(model: keras.Model, state: State) -> None:
+    """Put a compiled model and its optimizer back to where they were."""
+    model.optimizer.build(model.trainable_variables)
+    pairs = [(model.variables, state.variables), (model.optimizer.variables, state.optimizer)]
+    for variables, values in pairs:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+
+def save_checkpoint(path: str, key: str, state: State) -> None:
+    """Write it whole or not at all; ``key`` tells which training it belongs to."""
+    arrays: dict[str, NDArray[Any]] = {}
+
+    def put(prefix: str, values: Weights) -> int:
+        arrays.update({f"{prefix}/{number}": value for number, value in enumerate(values)})
+        return len(values)
+
+    branches = []
+    for number, progress in enumerate([*state.done, state.current]):
+        counts = {name: put(f"{number}/{name}", progress.best[name]) for name in progress.best}
+        branches.append(
+            {
+                "branch": progress.branch,
+                "history": progress.history,
+                "best_epoch": progress.best_epoch,
+                "counts": counts,
+            }
+        )
+    meta = {
+        "key": key,
+        "branches": branches,
+        "variables": put("variables", state.variables),
+        "optimizer": put("optimizer", state.optimizer),
+    }
+    text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    file = io.BytesIO()
+    np.savez(file, meta=text, **arrays)  # type: ignore[arg-type]  # numpy's stub takes every name for a flag
+    storage.write_bytes(path, file.getvalue())
+
+
+def load_checkpoint(path: str, key: str) -> State | None:
+    """The state of a training that was interrupted; None where there is none, or one of another training.
+
+    Raises:
+        DltsError: the file is damaged.
+    """
+    if not storage.exists(path):
+        return None
+    try:
+        with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as file:
+            meta = json.loads(file["meta"].tobytes())
+            if meta["key"] != key:
+                return None
+
+            def take(prefix: str, count: int) -> Weights:
+                return [file[f"{prefix}/{number}"] for number in range(count)]
+
+            found = [
+                Progress(
+                    branch["branch"],
+                    branch["history"],
+                    {
+                        name: take(f"{number}/{name}", branch["counts"][name])
+                        for name in SAVED_MODELS
+                        if name in branch["counts"]
+                    },
+                    branch["best_epoch"],
+                )
+                for number, branch in enumerate(meta["branches"])
+            ]
+            variables, optimizer = take("variables", meta["variables"]), take("optimizer", meta["optimizer"])
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise DltsError(
+            f"{path} is damaged: remove it, and the training starts from the beginning"
+        ) from error
+    return State(found[:-1], found[-1], variables, optimizer)

@@ -1,0 +1,190 @@
+"""From flags to what a training needs: samples, settings, and a fit that can be repeated on other splits."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from dlts_beam import storage
+from dlts_beam.errors import DltsError
+from dlts_beam.spec import PreparationSpec, SamplesSpec
+from trainer import statistics
+from trainer.dataset import Samples, check_agreement, read_samples, read_spec
+from trainer.feed import FitData
+from trainer.fit import fit_model, seed_everything, write_models
+from trainer.folder import ModelFolder
+from trainer.layers import set_statistics
+from trainer.models import Architecture, ModelShape, branches_of, build_model, find_architecture
+from trainer.options import parse_preparation, parse_timeline, prepared_days, read_config, sample_groups
+from trainer.prepared import prepare_samples
+from trainer.progress import Progress
+from trainer.settings import FitSettings
+from trainer.weights import read_quality, sample_weights
+
+Log = Callable[[str], None]
+
+
+def say(line: str) -> None:
+    """Print at once, also into a pipe."""
+    print(line, flush=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """All that is the same for every fit of one command.
+
+    Attributes:
+        settings, architecture, config: how and what to train; config holds every size.
+        spec: the first samples folder's spec.
+        preparation: as asked for; its fill values are measured for each fit.
+        samples: all samples.
+        groups: text (n,): what stays on one side of a split.
+        quality: float32 (n,): weight of each sample by its quality.
+    """
+
+    settings: FitSettings
+    architecture: Architecture
+    config: dict[str, Any]
+    spec: SamplesSpec
+    preparation: PreparationSpec
+    samples: Samples
+    groups: NDArray[np.str_]
+    quality: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A trained model and what it was given.
+
+    Attributes:
+        model: with the weights of its last epoch.
+        shape: what it was built for.
+        preparation: with the fill values of its training split.
+        prepared: float32 (n, T, P, P, B), every sample as the model takes it.
+        valid_share: share of the training values that were observed.
+        reached: its branches' progress.
+    """
+
+    model: keras.Model
+    shape: ModelShape
+    preparation: PreparationSpec
+    prepared: NDArray[np.float32]
+    valid_share: float
+    reached: list[Progress]
+
+
+def make_setup(args: argparse.Namespace) -> Setup:
+    """Check the flags, then read the samples; cheap checks come before long work.
+
+    Raises:
+        DltsError: whatever the user can put right.
+    """
+    settings = fit_settings(args)
+    architecture = find_architecture(args.model)
+    config = architecture.settings(read_config(args.model_config) | _members(args))
+    specs = [read_spec(folder) for folder in args.series_dir]
+    check_agreement(specs, args.series_dir)
+    check_classes(specs)
+    spec = specs[0]
+    timeline = parse_timeline(args.timeline, args.composite, spec)
+    preparation = parse_preparation(spec, args.bands, args.index, timeline, args.min_valid)
+    architecture.fit_shape(model_shape(spec, preparation))
+    storage.check_writable(args.output_dir)
+    samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
+    quality = np.ones(len(samples), np.float32)
+    if args.min_quality or args.quality_weights:
+        found = read_quality(args.series_dir, samples)
+        samples, found = samples.choose(found >= args.min_quality), found[found >= args.min_quality]
+        say(f"{len(samples)} samples have a quality of at least {args.min_quality:g}")
+        quality = found if args.quality_weights else np.ones(len(samples), np.float32)
+    groups = sample_groups(samples, args.split_by)
+    return Setup(settings, architecture, config, spec, preparation, samples, groups, quality)
+
+
+def fit_settings(args: argparse.Namespace) -> FitSettings:
+    """The settings that the flags ask for."""
+    return FitSettings(**{name: getattr(args, name) for name in FitSettings.__dataclass_fields__})
+
+
+def fit_splits(
+    setup: Setup, splits: NDArray[np.str_], folder: ModelFolder, log: Log, key: str = ""
+) -> Fitted:
+    """Train on one assignment of the samples to splits.
+
+    Everything that is measured (fill values, statistics, weights) is measured on its training split alone.
+
+    Raises:
+        DltsError: the training failed.
+    """
+    samples, settings = setup.samples, setup.settings
+    training = splits == "train"
+    preparation, valid_share = statistics.fill_means(samples, training, setup.preparation)
+    seed_everything(settings.seed)
+    prepared = prepare_samples(samples, preparation)
+    days = prepared_days(samples, preparation)
+    shape = setup.architecture.fit_shape(model_shape(setup.spec, preparation, days))
+    measured = statistics.measure(prepared, training)
+    if settings.mixed_precision:
+        keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = build_model(setup.architecture.name, shape, setup.config)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    set_statistics(model, measured)
+    places = np.flatnonzero(training)
+    weights = sample_weights(samples.class_ids, places, len(setup.spec.classes), settings.class_weights)
+    data = FitData(
+        series=prepared,
+        class_ids=samples.class_ids,
+        classes=len(setup.spec.classes),
+        training=places,
+        validation=np.flatnonzero(splits == "validation"),
+        weights=weights * setup.quality,
+        scale=measured.scale,
+    )
+    log(f"training {setup.architecture.name} ({model.count_params():,} parameters)")
+    reached = fit_model(model, data, settings, folder, log, key)
+    if settings.mixed_precision:
+        # What is saved computes in float32, so that maps do not depend on how the model was trained.
+        model = build_model(setup.architecture.name, shape, setup.config)
+        write_models(model, branches_of(model), reached, folder)
+    return Fitted(model, shape, preparation, prepared, valid_share, reached)
+
+
+def model_shape(spec: SamplesSpec, preparation: PreparationSpec, days: tuple[float, ...] = ()) -> ModelShape:
+    """The shape of the samples once they are prepared."""
+    steps = len(spec.steps) if preparation.timeline is None else preparation.timeline.count
+    return ModelShape(steps, len(preparation.names), spec.patch, len(spec.classes), days)
+
+
+def check_classes(specs: list[SamplesSpec]) -> None:
+    """Raises `DltsError` unless there are two classes or more, and every class has samples."""
+    names = specs[0].classes.names
+    counts = [sum(spec.class_counts[k] for spec in specs) for k in range(len(names))]
+    total = sum(counts)
+    present = [name for name, count in zip(names, counts, strict=True) if count]
+    if not total:
+        raise DltsError("the samples folder holds no samples: extract some first")
+    if len(present) < 2:
+        raise DltsError(
+            f"all {total} samples are of one class ({present[0]}): a model needs at least two classes"
+        )
+    if total < len(names):
+        raise DltsError(
+            f"there are fewer samples ({total}) than classes ({len(names)}): extract more samples"
+        )
+    missing = [name for name in names if name not in present]
+    if missing:
+        raise DltsError(
+            f"no sample is of class {', '.join(missing)}: add samples, or leave the class out of classes.csv"
+        )
+
+
+def _members(args: argparse.Namespace) -> dict[str, Any]:
+    return {} if args.members is None else {"members": args.members}
