@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from dlts_beam.spec.series import Band, Reading
 
-SCALE_PIECE = 16384  # values scaled at once
+# Values that go through all passes before the next ones: they are then still in the processor's cache.
+READING_PIECE = 131_072
+SCALE_PIECE = 32_768
 
 
-def stored_valid(stored: np.ndarray, nodata: float | None) -> np.ndarray:
+def stored_valid(stored: np.ndarray, nodata: float | None, out: np.ndarray | None = None) -> np.ndarray:
     """Bool, same shape: True where a stored value is neither nodata nor NaN (any shape and dtype).
 
-    A nodata value that the dtype cannot hold marks nothing; a float32 band compares its nodata
-    as float32, so that -3.4e38 written with too few digits still matches.
+    The answer is written to ``out`` where that is given. A nodata value that the dtype cannot hold
+    marks nothing; a float32 band compares its nodata as float32, so that -3.4e38 written with too few
+    digits still matches.
     """
+    valid = np.empty(stored.shape, bool) if out is None else out
     if stored.dtype.kind == "f":
-        valid = ~np.isnan(stored)
+        np.equal(stored, stored, out=valid)
         if nodata is not None:
             # A huge float64 nodata overflows to infinity in float32: then it marks infinities.
             with np.errstate(over="ignore"):
                 valid &= stored != stored.dtype.type(nodata)
         return valid
-    if not holds(stored.dtype, nodata):
-        return np.ones(stored.shape, bool)
-    assert nodata is not None
-    return stored != stored.dtype.type(int(nodata))
+    if nodata is not None and holds(stored.dtype, nodata):
+        return np.not_equal(stored, stored.dtype.type(int(nodata)), out=valid)
+    valid.fill(True)
+    return valid
 
 
 def holds(dtype: np.dtype, nodata: float | None) -> bool:
     """True where a nodata value is given and pixels of the type can have it; a rounded float counts."""
     if nodata is None or dtype.kind == "f":
         return nodata is not None
+    low, high = _range(dtype)
+    return low <= nodata <= high and nodata == int(nodata)
+
+
+@functools.cache
+def _range(dtype: np.dtype) -> tuple[int, int]:
+    """Smallest and largest value of an integer type; asking numpy takes as long as a small window."""
     info = np.iinfo(dtype)
-    return info.min <= nodata <= info.max and nodata == int(nodata)
+    return int(info.min), int(info.max)
 
 
 def apply_reading(
@@ -72,9 +84,25 @@ def apply_reading_to(
         stored, values, valid: (..., B) of one shape; ``values`` and ``valid`` are C-contiguous.
         zeroed: True promises that ``stored`` is 0 wherever it is not covered.
     """
-    # What is not valid may hold anything; it becomes 0 below.
+    rows = len(stored)
+    if stored.ndim > 1 and stored.size > READING_PIECE:
+        rows = max(1, READING_PIECE * rows // stored.size)
+    # What is not valid may hold anything; it becomes 0 in the end.
     with np.errstate(over="ignore", invalid="ignore"):
-        _scale(stored, values, bands)
+        for start in range(0, len(stored), rows):
+            part = slice(start, start + rows)
+            _apply_to_piece(stored[part], values[part], valid[part], bands, reading, zeroed)
+
+
+def _apply_to_piece(
+    stored: np.ndarray,
+    values: np.ndarray,
+    valid: np.ndarray,
+    bands: Sequence[Band],
+    reading: Reading,
+    zeroed: bool,
+) -> None:
+    _scale(stored, values, bands)
     narrowed = stored.dtype.kind == "f" or not _stays_finite(stored.dtype, bands)
     if narrowed:
         valid &= np.isfinite(values)
@@ -100,21 +128,21 @@ def _scale(stored: np.ndarray, values: np.ndarray, bands: Sequence[Band]) -> Non
         return
     # In pieces that stay in the cache: a float64 copy of the whole would cost more than the sums.
     pixels = max(1, SCALE_PIECE // len(bands))
-    scale = np.tile(np.array([band.scale for band in bands], np.float64), pixels)
-    offset = np.tile(np.array([band.offset for band in bands], np.float64), pixels)
+    same = len(scales) == len(offsets) == 1
+    scale = np.tile(np.array([band.scale for band in bands], np.float64), 1 if same else pixels)
+    offset = np.tile(np.array([band.offset for band in bands], np.float64), 1 if same else pixels)
     source, target = stored.reshape(-1), values.reshape(-1)
-    piece = np.empty(len(scale), np.float64)
-    for start in range(0, len(source), len(scale)):
-        part = source[start : start + len(scale)]
-        product = np.multiply(part, scale[: len(part)], out=piece[: len(part)])
-        product += offset[: len(part)]
+    piece = np.empty(pixels * len(bands), np.float64)
+    for start in range(0, len(source), len(piece)):
+        part = source[start : start + len(piece)]
+        product = np.multiply(part, scale[0] if same else scale[: len(part)], out=piece[: len(part)])
+        product += offset[0] if same else offset[: len(part)]
         target[start : start + len(part)] = product
 
 
 def _stays_finite(dtype: np.dtype, bands: Sequence[Band]) -> bool:
     """True where no value of an integer type can leave the range of float32."""
-    info = np.iinfo(dtype)
-    largest = max(abs(int(info.min)), int(info.max))
+    largest = max(map(abs, _range(dtype)))
     return all(largest * abs(band.scale) + abs(band.offset) < 1e38 for band in bands)
 
 

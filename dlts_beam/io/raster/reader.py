@@ -138,12 +138,13 @@ class SeriesReader:
             bands = slice(call.outs[0], call.outs[-1] + 1)
             if first and call.dtype == stored.dtype and bands.stop - bands.start == len(call.outs):
                 # Straight into the cube: no other source has given anything there yet.
-                usable, zeroed = self._read_call(call, step, part, stored[rows, cols, bands])
-                covered[rows, cols, bands] = usable
+                place = rows, cols, bands
+                zeroed = self._read_call(call, step, part, stored[place], covered[place])
                 zeros += len(call.outs) if zeroed and part == window else 0
                 continue
             data = np.empty((part.height, part.width, len(call.outs)), call.dtype)
-            usable, _ = self._read_call(call, step, part, data)
+            usable = np.empty(data.shape, bool)
+            self._read_call(call, step, part, data, usable)
             for layer, out in enumerate(call.outs):
                 new = usable[..., layer] & ~covered[rows, cols, out]
                 np.copyto(stored[rows, cols, out], data[..., layer], where=new, casting="same_kind")
@@ -151,20 +152,21 @@ class SeriesReader:
         return zeros == covered.shape[2]
 
     def _read_call(
-        self, call: ReadCall, step: int, part: Window, data: np.ndarray
-    ) -> tuple[np.ndarray, bool]:
-        """Fill ``data`` (h, w, n); return bool (h, w, n) of what is usable, and whether the rest is 0."""
+        self, call: ReadCall, step: int, part: Window, data: np.ndarray, usable: np.ndarray
+    ) -> bool:
+        """Fill ``data`` and ``usable``, both (h, w, n); return True where all that is not usable is 0."""
         inside = self._read_file(call, step, part, data)
         nodata = [self.bands[out].nodata for out in call.outs]
         if len(set(nodata)) == 1:
-            usable = stored_valid(data, nodata[0])
+            stored_valid(data, nodata[0], usable)
         else:
-            usable = np.stack([stored_valid(data[..., k], value) for k, value in enumerate(nodata)], axis=-1)
+            for layer, value in enumerate(nodata):
+                stored_valid(data[..., layer], value, usable[..., layer])
         masks = [mask for mask in (inside, self._kept(call, step, part)) if mask is not None]
         for mask in masks:
             usable &= mask[..., None]
         plain = call.dtype.kind != "f" and all(not holds(call.dtype, n) or n == 0 for n in nodata)
-        return usable, plain and not masks
+        return plain and not masks
 
     def _calls(self, step: int) -> list[ReadCall]:
         """The read calls of a time step, planned once."""
