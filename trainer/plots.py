@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -47,6 +48,43 @@ def history_png(history: Sequence[Mapping[str, float]], best: Mapping[str, int])
     left, right = figure.subplots(1, 2)
     _curves(left, history, "loss", best.get("loss"))
     _curves(right, history, "accuracy", best.get("acc"))
+    return _png(figure)
+
+
+@dataclass(frozen=True, eq=False)
+class WrongSample:
+    """A sample that the model got wrong, ready to be drawn.
+
+    Attributes:
+        title: what stands above it.
+        series: float (T,), in the band that tells the two classes apart best.
+        band: its name.
+        reference, predicted: name, mean (T,) and colour of the two classes.
+    """
+
+    title: str
+    series: NDArray[np.float32]
+    band: str
+    reference: tuple[str, NDArray[np.float32], str]
+    predicted: tuple[str, NDArray[np.float32], str]
+
+
+def wrong_png(days: Sequence[float], samples: Sequence[WrongSample]) -> bytes:
+    """The series of wrong samples, each beside the training means of the class it has and the one it got."""
+    columns = min(3, len(samples))
+    rows = -(-len(samples) // columns)
+    figure = Figure(figsize=(3.4 * columns, 2.5 * rows), dpi=110, layout="constrained")
+    for axes, sample in zip(np.ravel(figure.subplots(rows, columns)), samples, strict=False):
+        for (name, mean, colour), style in ((sample.reference, "-"), (sample.predicted, "--")):
+            axes.plot(days, mean, style, color=colour, linewidth=2.5, alpha=0.6, label=f"mean of {name}")
+        axes.plot(days, sample.series, color="black", linewidth=1, marker=".", markersize=4)
+        axes.set_title(sample.title, fontsize=8)
+        axes.set_ylabel(sample.band, fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.legend(fontsize=6)
+        axes.grid(alpha=0.3)
+    for axes in figure.axes[len(samples) :]:
+        axes.set_visible(False)
     return _png(figure)
 
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from dlts_beam import storage
 from dlts_beam.spec import ClassTable
 from trainer import bootstrap, evaluate, plots, report
+from trainer.dataset import Samples
 from trainer.folder import CONFUSION_PNG, METRICS_JSON, REPORT_HTML, ModelFolder
 from trainer.progress import Progress
 
-UNMASKED_SHARE = 0.999
+MOST_WRONG = 9
+MOST_MEANT = 20_000  # samples of which a class mean is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,68 @@ def write_results(
         folder.join(REPORT_HTML),
         report.page(title, [*notes, accuracy, report.comparison_section(found), *sections]),
     )
+
+
+def wrong_section(
+    predictions: Predictions,
+    samples: Samples,
+    prepared: NDArray[np.float32],
+    training: NDArray[np.bool_],
+    days: Sequence[float],
+    bands: Sequence[str],
+    classes: ClassTable,
+) -> str:
+    """The samples that the model got wrong and was surest of, labels to look at first; empty without any."""
+    chance = predictions.probabilities[np.arange(len(predictions.truth)), predictions.truth]
+    wrong = np.flatnonzero(predictions.predicted != predictions.truth)
+    wrong = wrong[np.argsort(chance[wrong], kind="stable")][:MOST_WRONG]
+    if not len(wrong):
+        return ""
+    middle = prepared.shape[2] // 2
+    means = {
+        k: np.asarray(prepared[np.flatnonzero(training & (samples.class_ids == k))[:MOST_MEANT]])[
+            :, :, middle, middle
+        ].mean(axis=0)
+        for k in sorted({*predictions.truth[wrong].tolist(), *predictions.predicted[wrong].tolist()})
+    }
+    spread = np.asarray(prepared[np.flatnonzero(training)[:MOST_MEANT]]).std(axis=(0, 1, 2, 3))
+    drawn, rows = [], []
+    for m in wrong.tolist():
+        place, truth, got = (
+            int(predictions.places[m]),
+            int(predictions.truth[m]),
+            int(predictions.predicted[m]),
+        )
+        name = str(samples.ids[place])
+        apart = np.abs(means[truth] - means[got]).mean(axis=0) / np.maximum(spread, 1e-12)
+        band = int(np.argmax(apart))
+        drawn.append(
+            plots.WrongSample(
+                f"{name}: {classes.names[truth]}, taken for {classes.names[got]}",
+                np.asarray(prepared[place])[:, middle, middle, band],
+                bands[band],
+                (classes.names[truth], means[truth][:, band], classes.rows[truth].colour),
+                (classes.names[got], means[got][:, band], classes.rows[got].colour),
+            )
+        )
+        where = f"{samples.x[place]:.6g}", f"{samples.y[place]:.7g}"
+        rows.append((name, *where, classes.names[truth], classes.names[got], f"{chance[m]:.3f}"))
+    head = ("sample", "x", "y", "reference", "predicted", "probability of the reference")
+    png = plots.wrong_png(days, drawn)
+    intro = "<p>Wrong ones that the model was surest of; a wrong label looks like this too.</p>"
+    return report.section(
+        "Worst samples", intro, report.rows_table(head, rows), report.picture(png, "series")
+    )
+
+
+def log_confusion(folder: ModelFolder, found: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Put the confusion matrix into TensorBoard's log, as a picture."""
+    import tensorflow as tf
+
+    matrix = np.array(found["confusion_matrix"]["values"])
+    png = plots.confusion_png(matrix, names, f"{found['split']} split, {found['samples']} samples")
+    with folder.log_folder() as logs, tf.summary.create_file_writer(f"{logs}/{found['split']}").as_default():
+        tf.summary.image("confusion matrix", tf.io.decode_png(png, channels=3)[None], step=0)
 
 
 def history_section(reached: Sequence[Progress]) -> str:

@@ -17,7 +17,7 @@ from dlts_beam import __version__, storage
 from dlts_beam.errors import DltsError
 from dlts_beam.spec import ModelSpec, SamplesSpec, ServingSpec, digest_of
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL, SAVED_MODELS
-from trainer import evaluate, report, split
+from trainer import evaluate, report, split, statistics
 from trainer.crossval import cross_validate
 from trainer.dataset import Samples, check_agreement, read_samples, read_spec
 from trainer.export import export_serving, serving_digest
@@ -27,7 +27,15 @@ from trainer.models import branches_of, find_architecture
 from trainer.options import sample_groups
 from trainer.prepared import observed_steps, prepare_samples
 from trainer.progress import CHECKPOINT, epochs_of, load_checkpoint, set_branches
-from trainer.results import Predictions, forest_summary, history_section, measured, write_results
+from trainer.results import (
+    Predictions,
+    forest_summary,
+    history_section,
+    log_confusion,
+    measured,
+    write_results,
+    wrong_section,
+)
 from trainer.setup import Fitted, Setup, fit_splits, make_setup, say
 
 CHECKED_SAMPLES = 256  # real samples on which the serving models are compared with Keras
@@ -75,7 +83,23 @@ def train(args: argparse.Namespace) -> int:
     found = {"split": part, "model": DEFAULT_SAVED_MODEL, **found, **extra}
     say(evaluate.table(found))
     serving, digests = export_all(fitted, setup, folder, np.flatnonzero(splits == "train"))
-    sections = [history_section(fitted.reached), _settings_section(args)]
+    log_confusion(folder, found, names)
+    training = splits == "train"
+    wrong = wrong_section(
+        predictions,
+        samples,
+        fitted.prepared,
+        training,
+        fitted.shape.days,
+        fitted.preparation.names,
+        setup.spec.classes,
+    )
+    sections = [
+        *_cloud_note(fitted, training),
+        wrong,
+        history_section(fitted.reached),
+        _settings_section(args),
+    ]
     write_results(folder, found, setup.spec.classes, part, sections)
     folder.write_spec(_model_spec(args, setup, fitted, serving, digests, found))
     say(f"model folder: {folder.path}\nreport: {folder.join(REPORT_HTML)}")
@@ -194,6 +218,19 @@ def _predict(
 
 def _measure(predictions: Predictions, names: Sequence[str], seed: int) -> dict[str, Any]:
     return measured(predictions.truth, predictions.predicted, predictions.groups, names, seed)
+
+
+def _cloud_note(fitted: Fitted, training: NDArray[np.bool_]) -> list[str]:
+    """A note for the report, and a line on the terminal, where clouds seem to be in the series."""
+    share = statistics.spike_share(fitted.prepared, training)
+    if share <= statistics.UNMASKED_SPIKES:
+        return []
+    told = (
+        f"{share:.0%} of the values stand out against the dates before and after: the series look as if "
+        "clouds were left in; mask them when the series is made (mask band, valid range, nodata)"
+    )
+    say(f"warning: {told}")
+    return [report.note(told[0].upper() + told[1:] + ".")]
 
 
 def _warn_of_unobserved(setup: Setup) -> None:

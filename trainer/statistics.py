@@ -14,6 +14,8 @@ from trainer.prepared import observed_means
 
 # Percentiles of more values than this are taken from a part of the training series, evenly chosen.
 MOST_VALUES = 50_000_000
+MOST_SPIKES = 20_000
+UNMASKED_SPIKES = 0.08  # more spikes than this look like clouds that nobody masked
 
 
 def fill_means(
@@ -32,6 +34,22 @@ def fill_means(
     """
     means, share = observed_means(samples, training, preparation)
     return replace(preparation, fill=tuple(float(mean) for mean in np.nan_to_num(means, nan=0.0))), share
+
+
+def spike_share(prepared: NDArray[np.float32], training: NDArray[np.bool_]) -> float:
+    """Share of dates that stand out against both neighbours by a standard deviation, at the centres.
+
+    Clean real series have 1 to 4 %, series with clouds left in 13 % and more; the mean over the bands.
+    """
+    if prepared.shape[1] < 3:
+        return 0.0
+    middle = prepared.shape[2] // 2
+    places = np.flatnonzero(training)[:MOST_SPIKES]
+    series = np.asarray(prepared[places][:, :, middle, middle], np.float64)
+    before, after = series[:, 1:-1] - series[:, :-2], series[:, 1:-1] - series[:, 2:]
+    least = np.minimum(np.abs(before), np.abs(after))
+    spread = series.std(axis=(0, 1))
+    return float(((before * after > 0) & (least > np.maximum(spread, 1e-12))).mean())
 
 
 def measure(prepared: NDArray[np.float32], training: NDArray[np.bool_]) -> Statistics:

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dlts_beam.spec import PreparationSpec
+from tests.trainer.helpers import make_fake, write_fake
+from trainer import statistics
+from trainer.dataset import read_samples
+from trainer.folder import ModelFolder
+from trainer.prepared import prepare_samples
+from trainer.results import Predictions, log_confusion, measured, write_results, wrong_section
+
+NAMES = ("class 0", "class 1")
+
+
+def test_the_report_shows_the_worst_samples_and_loads_nothing(tmp_path: Path) -> None:
+    fake = make_fake((12, 12))
+    samples = read_samples([write_fake(tmp_path / "s", fake)])
+    prepared = prepare_samples(samples, PreparationSpec(("b1", "b2"), (0.0, 0.0)))
+    places = np.arange(12, 24)
+    truth = samples.class_ids[places]
+    predicted = truth.copy()
+    predicted[3] = 1 - truth[3]
+    probabilities = np.where(np.eye(2)[predicted] == 1, 0.9, 0.1).astype(np.float32)
+    predictions = Predictions(places, truth, predicted, probabilities, samples.ids[places])
+    training = np.arange(24) < 12
+    classes = fake.spec.classes
+    wrong = wrong_section(predictions, samples, prepared, training, range(6), ("b1", "b2"), classes)
+    assert str(samples.ids[15]) in wrong
+    assert wrong.count("<tr>") == 2  # the head and one sample
+    assert "0.100" in wrong
+    found = {"split": "test", **measured(truth, predicted, predictions.groups, NAMES, 2)}
+    folder = ModelFolder(str(tmp_path / "m"))
+    write_results(folder, found, classes, "test", [wrong])
+    page = (tmp_path / "m" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "http" not in page
+    assert "<script" not in page
+    log_confusion(folder, found, NAMES)
+    assert list((tmp_path / "m" / "log" / "test").iterdir())
+    predictions = Predictions(places, truth, truth, probabilities, samples.ids[places])
+    assert wrong_section(predictions, samples, prepared, training, range(6), ("b1", "b2"), classes) == ""
+
+
+def test_clouds_left_in_are_told_from_clean_series() -> None:
+    generator = np.random.default_rng(0)
+    season = 0.4 + 0.3 * np.sin(np.arange(24) / 4)
+    clean = season[None, :] + generator.normal(0, 0.03, (300, 24))
+    cloudy = np.where(generator.random(clean.shape) < 0.15, generator.uniform(0.8, 1.4, clean.shape), clean)
+    training = np.arange(300) < 200
+    shares = [
+        statistics.spike_share(series[:, :, None, None, None].astype(np.float32), training)
+        for series in (clean, cloudy)
+    ]
+    assert shares[0] < 0.04 < statistics.UNMASKED_SPIKES < shares[1]
+    assert statistics.spike_share(np.ones((5, 2, 1, 1, 1), np.float32), np.ones(5, bool)) == 0
