@@ -156,6 +156,8 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
     written: list[TileRecord] = []
     seconds: dict[str, float] = {}
     with storage.exclusive(job.output + ".lock", job.output):
+        for path in (*job.mosaics, job.certificate, job.output + RUN_RECORD):
+            storage.remove_leftovers(path)
         certificate = finished_certificate(job)
         reused = len(job.tasks)
         if certificate is None:

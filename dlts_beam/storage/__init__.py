@@ -50,6 +50,7 @@ __all__ = [
     "read_bytes",
     "read_text",
     "remove",
+    "remove_leftovers",
     "remove_tree",
     "staged",
     "stat",
@@ -158,6 +159,11 @@ def remove(path: AnyPath) -> None:
 def remove_tree(folder: AnyPath) -> None:
     """Remove a folder and all it holds; one that is not there is as good as removed."""
     _store(folder).remove_tree(os.fspath(folder))
+
+
+def remove_leftovers(path: AnyPath) -> None:
+    """Remove what killed writers of ``path`` left beside it; only for whoever holds its lock."""
+    _store(path).remove_leftovers(os.fspath(path))
 
 
 def make_dirs(folder: AnyPath) -> None:

@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from dlts_beam.errors import DltsError
-from dlts_beam.storage.names import FileEntry, Fingerprint, is_staged, join, name, parent, staged_name
+from dlts_beam.storage.names import (
+    FileEntry,
+    Fingerprint,
+    is_staged,
+    join,
+    name,
+    parent,
+    staged_for,
+    staged_name,
+)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM})
@@ -164,6 +173,23 @@ def remove_tree(folder: str) -> None:
         return
     except OSError as error:
         raise explain(error, folder, "remove") from error
+
+
+def remove_leftovers(path: str) -> None:
+    folder, final = parent(path), name(path)
+    try:
+        with os.scandir(folder) as found:
+            staged_items = [(staged_for(item.name), item.path, item.is_dir()) for item in found]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise explain(error, folder, "list") from error
+    for meant, each, is_dir in staged_items:
+        # Beside a file being written its writer may keep a folder with its name and more.
+        if is_dir and meant is not None and meant.startswith(f"{final}."):
+            remove_tree(each)
+        elif not is_dir and meant == final:
+            remove(each)
 
 
 def make_dirs(folder: str) -> None:

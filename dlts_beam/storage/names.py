@@ -106,3 +106,8 @@ def staged_name(final: str) -> str:
 def is_staged(file_name: str) -> bool:
     """True for names made by `staged_name`."""
     return file_name.startswith(_STAGED)
+
+
+def staged_for(file_name: str) -> str | None:
+    """The name that a name made by `staged_name` was made for; None for other names."""
+    return file_name.removeprefix(_STAGED).partition("-")[2] if is_staged(file_name) else None

@@ -176,7 +176,9 @@ def assemble(parts: str, mosaic: Mosaic, records: Sequence[TileRecord], output: 
     storage.write_text(vrt, vrt_text(mosaic, [record.tile for record in present], rat=driver != "HFA"))
     with (
         storage.staged(output) as aside,
-        tempfile.TemporaryDirectory(dir=os.path.dirname(aside), prefix=".tmp-build-") as folder,
+        tempfile.TemporaryDirectory(
+            dir=os.path.dirname(aside), prefix=f"{os.path.basename(aside)}."
+        ) as folder,
     ):
         # Under its own name: ERDAS Imagine keeps the name of the file inside it.
         built = os.path.join(folder, storage.name(output))

@@ -1,0 +1,138 @@
+"""The fused stage: what crosses a shuffle, how windows travel, what a broken bundle leaves."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import translations
+
+from dlts_beam.beam.assembly import GatherRecords, take_records
+from dlts_beam.beam.classify import (
+    ClassifySettings,
+    ClassifyTiles,
+    TileTask,
+    WindowKey,
+    _ReadWindows,
+    _WriteTiles,
+)
+from dlts_beam.beam.handler import Cube, Probabilities
+from dlts_beam.beam.runner import parse_options, run_pipeline
+from dlts_beam.grid import Window, iter_tiles, split_window
+from dlts_beam.spec import ModelSpec
+from tests.fakes import make_model, random_scene
+
+HEIGHT, WIDTH = 20, 30
+
+
+def settings_of(folder: Path, window: int = 8, patch: int = 3) -> ClassifySettings:
+    scene = random_scene(folder / "series", HEIGHT, WIDTH)
+    model = make_model(folder / "model", scene.spec, patch)
+    spec = ModelSpec.from_json((model / "model.json").read_text())
+    parts = str(folder / "parts")
+    return ClassifySettings(scene.spec, spec, str(model / "serving/loss"), "onnx", window, window, parts)
+
+
+def tasks(size: int = 16) -> list[TileTask]:
+    return [TileTask(tile, f"key of {tile.key}") for tile in iter_tiles(HEIGHT, WIDTH, size)]
+
+
+def test_read_infer_and_write_are_one_stage(tmp_path: Path) -> None:
+    """Behind the reshuffle nothing but records leaves the stage that reads."""
+    pipeline = beam.Pipeline(runner="DirectRunner", options=PipelineOptions())
+    records = pipeline | beam.Create(tasks()) | "Classify" >> ClassifyTiles(settings_of(tmp_path))
+    _ = records | "Gather" >> GatherRecords(str(tmp_path))
+    phases = [translations.annotate_downstream_side_inputs, translations.greedily_fuse]
+    _, stages = translations.create_and_optimize_stages(
+        pipeline.to_runner_api(), phases=phases, known_runner_urns=frozenset()
+    )
+    reading = [
+        [transform.unique_name for transform in stage.transforms]
+        for stage in stages
+        if any(transform.unique_name == "Classify/ReadWindows/Read" for transform in stage.transforms)
+    ]
+    assert len(reading) == 1
+    assert any("BeamML_RunInference" in name for name in reading[0])
+    assert "Classify/WriteTiles/Write" in reading[0]
+
+
+def test_every_tile_gets_one_record(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        records = pipeline | beam.Create(tasks()) | ClassifyTiles(settings)
+        _ = records | GatherRecords(settings.parts)
+
+    run_pipeline(build, parse_options(["--direct_num_workers", "2"]))
+    records = take_records(settings.parts)
+    assert [(record.name, record.key) for record in records] == [
+        (task.tile.key, task.key) for task in tasks()
+    ]
+    assert sum(record.classified + record.nodata for record in records) == HEIGHT * WIDTH
+
+
+def test_windows_come_in_order_and_are_read_one_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(tmp_path)
+    reading = _ReadWindows(settings)
+    read, threads, started = _ReadWindows._read, set(), []
+
+    def watched(self: _ReadWindows, window: Window) -> object:
+        threads.add(threading.current_thread())
+        started.append(window)
+        return read(self, window)
+
+    monkeypatch.setattr(_ReadWindows, "_read", watched)
+    reading.setup()
+    reading.start_bundle()
+    wanted = [window for task in tasks() for window in split_window(task.tile.window, 8, 8)]
+    found = []
+    for task in tasks():
+        for key, cube in reading.process(task):
+            assert isinstance(cube, Cube)
+            assert key.window == cube.window
+            found.append(key)
+    assert len(found) == len(wanted) - 1
+    (last,) = reading.finish_bundle()
+    found.append(last.value[0])
+    assert [key.window for key in found] == wanted == started
+    assert [key.number for key in found if key.task == tasks()[0]] == [0, 1, 2, 3]
+    assert all(key.of == 4 for key in found if key.task == tasks()[0])
+    reading.teardown()
+    assert threading.current_thread() not in threads
+    assert len(threads) == 1
+
+
+def test_a_bundle_that_ends_within_a_tile_is_a_defect(tmp_path: Path) -> None:
+    writing = _WriteTiles(settings_of(tmp_path))
+    writing.start_bundle()
+    task = tasks()[0]
+    labelled = np.zeros((8, 8), bool)
+    result = Probabilities(labelled, np.empty((0, 2), np.uint16))
+    assert list(writing.process((WindowKey(task, Window(0, 0, 8, 8), 0, 4), result))) == []
+    with pytest.raises(RuntimeError, match="before all windows of these tiles came: r00000c00000"):
+        writing.finish_bundle()
+    writing.start_bundle()
+    writing.finish_bundle()
+
+
+def test_windows_of_a_tile_may_come_in_any_order(tmp_path: Path) -> None:
+    writing = _WriteTiles(settings_of(tmp_path))
+    task = tasks()[0]
+    windows = list(split_window(task.tile.window, 8, 8))
+    generator = np.random.default_rng(0)
+    chances = [generator.integers(0, 65535, (64, 2), np.uint16) for _ in windows]
+    records = []
+    for order in (range(4), (2, 0, 3, 1)):
+        writing.start_bundle()
+        for number in order:
+            result = Probabilities(np.ones((8, 8), bool), chances[number])
+            records += writing.process((WindowKey(task, windows[number], number, 4), result))
+        writing.finish_bundle()
+    assert len(records) == 2
+    assert records[0] == records[1]

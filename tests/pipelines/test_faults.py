@@ -1,0 +1,219 @@
+"""Faults, injected or by real signals: a clear failure or a quarantined tile, never a hang."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlts_beam import retry, storage
+from dlts_beam.grid import Window
+from dlts_beam.io.raster.reader import SeriesReader, UnreadableSourceError
+from dlts_beam.storage import local
+from tests.fakes import Scene, classify, expected_map, make_model, random_scene, read_map
+
+TILE = ("--tile", "16")
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return random_scene(tmp_path / "series", 37, 53)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry.retried, "__defaults__", (retry.is_transient, 0.001))
+
+
+def is_right(scene: Scene, output: Path) -> bool:
+    return bool((read_map(output) == expected_map(scene.stored, scene.spec.days, 1)).all())
+
+
+def run_record(output: Path) -> dict:
+    return json.loads(output.with_name(output.name + ".run.json").read_text())
+
+
+def test_a_read_that_fails_twice_is_tried_again(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, calls = SeriesReader.read, []
+
+    def sometimes(reader: SeriesReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        calls.append(window)
+        if len(calls) % 3:
+            raise UnreadableSourceError("the network blinked")
+        return read(reader, window)
+
+    monkeypatch.setattr(SeriesReader, "read", sometimes)
+    assert classify(scene, make_model(tmp_path / "model", scene.spec), tmp_path / "map.tif", *TILE) == 0
+    assert len(calls) == 36
+    assert is_right(scene, tmp_path / "map.tif")
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE])
+def test_a_write_that_fails_twice_is_tried_again(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    publish, failed = local._publish, {}
+
+    def sometimes(aside: str, path: str) -> None:
+        if path.endswith("1.tif") and failed.setdefault(path, 0) < 2:
+            failed[path] += 1
+            error = OSError(code, os.strerror(code), path)
+            raise local.explain(error, path, "write") from error
+        publish(aside, path)
+
+    monkeypatch.setattr(local, "_publish", sometimes)
+    assert classify(scene, make_model(tmp_path / "model", scene.spec), tmp_path / "map.tif", *TILE) == 0
+    assert len(failed) == 3
+    assert is_right(scene, tmp_path / "map.tif")
+
+
+def test_a_corrupt_block_fails_or_is_quarantined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = random_scene(tmp_path / "series", 64, 64)
+    model = make_model(tmp_path / "model", scene.spec)
+    path = scene.images[1]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 600] = b"\xff" * 600
+    path.write_bytes(content)
+    scene = stamped(scene)
+    assert classify(scene, model, tmp_path / "map.tif", *TILE) == 1
+    assert f"error: cannot read image {path}" in capsys.readouterr().err
+    assert not (tmp_path / "map.tif").exists()
+    assert classify(scene, model, tmp_path / "map.tif", *TILE, "--on-error", "quarantine") == 0
+    record = run_record(tmp_path / "map.tif")
+    assert 1 <= record["quarantined"] <= 3
+    found, wanted = read_map(tmp_path / "map.tif"), expected_map(scene.stored, scene.spec.days, 1)
+    for tile in record["quarantine"]:
+        row, col = 16 * int(tile[1:6]), 16 * int(tile[7:])
+        assert (found[row : row + 16, col : col + 16] == 255).all()
+        wanted[row : row + 16, col : col + 16] = 255
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("how", ["vanishes", "changes"])
+def test_an_input_that_goes_in_mid_run_is_told(
+    scene: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    how: str,
+) -> None:
+    read, path = SeriesReader.read, scene.images[2]
+
+    def and_then(reader: SeriesReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        result = read(reader, window)
+        if window.row >= 32 and path.exists():
+            path.unlink() if how == "vanishes" else os.utime(path, ns=(5, 5))
+        return result
+
+    monkeypatch.setattr(SeriesReader, "read", and_then)
+    model = make_model(tmp_path / "model", scene.spec)
+    assert classify(scene, model, tmp_path / "map.tif", *TILE) == 1
+    told = capsys.readouterr().err
+    assert f"error: image {path} changed" in told if how == "changes" else f"cannot read {path}" in told
+    assert not (tmp_path / "map.tif").exists()
+    assert not (tmp_path / "map.tif.json").exists()
+
+
+def test_an_input_that_is_gone_is_quarantined_on_request(scene: Scene, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model", scene.spec)
+    scene.images[2].unlink()
+    assert classify(scene, model, tmp_path / "map.tif", *TILE, "--on-error", "quarantine") == 0
+    assert run_record(tmp_path / "map.tif")["quarantined"] == 12
+    assert (read_map(tmp_path / "map.tif") == 255).all()
+
+
+def test_a_second_run_on_the_same_output_is_refused(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_model(tmp_path / "model", scene.spec)
+    with storage.exclusive(tmp_path / "map.tif.lock", "x"):
+        assert classify(scene, model, tmp_path / "map.tif") == 1
+    assert f"map.tif is being written by another run (process {os.getpid()} on" in capsys.readouterr().err
+    assert classify(scene, model, tmp_path / "map.tif") == 0
+    assert not (tmp_path / "map.tif.lock").exists()
+
+
+def test_remains_of_a_killed_run_go(scene: Scene, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model", scene.spec)
+    (tmp_path / ".tmp-0a1b2c3d-map.tif").write_text("half a map")
+    (tmp_path / ".tmp-0a1b2c3d-map.tif.xyz").mkdir()
+    (tmp_path / ".tmp-0a1b2c3d-map.tif.json").write_text("{")
+    (tmp_path / ".tmp-0a1b2c3d-mymap.tif").write_text("somebody else's")
+    assert classify(scene, model, tmp_path / "map.tif") == 0
+    left = [path.name for path in tmp_path.iterdir() if path.name.startswith(".tmp")]
+    assert left == [".tmp-0a1b2c3d-mymap.tif"]
+
+
+@pytest.mark.parametrize("mode", ["in_memory", "multi_processing"])
+def test_other_local_modes_give_the_same_bytes(scene: Scene, tmp_path: Path, mode: str) -> None:
+    model = make_model(tmp_path / "model", scene.spec, patch=3)
+    assert classify(scene, model, tmp_path / "map.tif", *TILE) == 0
+    workers = "1" if mode == "in_memory" else "2"
+    flags = ("--direct_running_mode", mode, "--direct_num_workers", workers)
+    assert classify(scene, model, tmp_path / mode / "map.tif", *TILE, *flags) == 0
+    for name in ("map.tif", "map.tif.json", "map.tif.aux.xml"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / mode / name).read_bytes()
+
+
+def test_a_worker_killed_by_the_system_ends_the_run(tmp_path: Path) -> None:
+    scene = random_scene(tmp_path / "series", 160, 160, steps=6, bands=1)
+    model = make_model(tmp_path / "model", scene.spec, batch=64)
+    output = tmp_path / "map.tif"
+    flags = ["--tile", "10", "--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]
+    command = [sys.executable, "-m", "pipelines.classify_img_series", "-i", str(scene.folder)]
+    command += ["-m", str(model), "-o", str(output), *flags]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    parts = tmp_path / "map.tif.parts"
+    deadline = time.monotonic() + 120
+    while len(list(parts.glob("r*.tif"))) < 5:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = children(process.pid)
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert "worker" in line
+    assert not output.exists()
+    assert classify(scene, model, output, "--tile", "10") == 0
+    assert run_record(output)["reused"] >= 5
+    assert is_right(scene, output)
+
+
+def children(process: int) -> list[int]:
+    """Processes whose parent this is."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # it ended while we looked
+                continue
+            if int(fields[1]) == process:
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def stamped(scene: Scene) -> Scene:
+    """``series.json`` with the files' present fingerprints."""
+    files = []
+    for file in scene.spec.files:
+        found = storage.stat(file.path)
+        files.append(dataclasses.replace(file, size=found.size, stamp=found.stamp))
+    spec = dataclasses.replace(scene.spec, files=tuple(files))
+    (scene.folder / "series.json").write_text(spec.to_json())
+    return dataclasses.replace(scene, spec=spec)
