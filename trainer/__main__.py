@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 from dlts_beam.errors import DltsError
 from trainer.cli import build_parser, parse_args
+from trainer.start import load_tensorflow
 
 __all__ = ["build_parser", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run step 3; returns the exit status."""
-    # TensorFlow tells of every library and device that it looked for; its failures come as exceptions.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         args = parse_args(argv)
+        load_tensorflow()
         from trainer.run import evaluate_only, train
 
         return evaluate_only(args) if args.only_evaluate else train(args)

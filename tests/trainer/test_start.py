@@ -1,0 +1,32 @@
+"""TensorFlow loads without a word, and tells all where loading fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from trainer import start
+
+
+def test_loading_says_nothing() -> None:
+    code = "from trainer.start import load_tensorflow; load_tensorflow(); import tensorflow; print('loaded')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("loaded\n", "")
+
+
+def test_what_was_held_back_is_told_where_the_body_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ImportError), start._stderr_held_back():
+        os.write(2, b"libcuda is of another version\n")
+        raise ImportError("no TensorFlow")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "libcuda is of another version\nafter\n"
+
+
+def test_what_was_held_back_is_dropped_where_it_succeeds(capfd: pytest.CaptureFixture[str]) -> None:
+    with start._stderr_held_back():
+        os.write(2, b"looking for a GPU\n")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
