@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import grpc
 from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_fn_api_pb2
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     BeamFnControlServicer,
     EmbeddedGrpcWorkerHandler,
@@ -77,6 +78,9 @@ def watched_workers() -> Iterator[None]:
     tell_before, threading.excepthook = threading.excepthook, tell_of_thread
     known = WorkerHandler._registered_environments
     before = dict(known)
+    # Beam flushes its workers' output every second from another thread, also in the middle of an element
+    # whose encoding lets that thread run: the stage that decodes the halves fails, or fills all memory.
+    flush_before, worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = worker_handlers.DATA_BUFFER_TIME_LIMIT_MS, 0
     WorkerHandler.register_environment(python_urns.EMBEDDED_PYTHON_GRPC, bytes)(_ThreadWorker)
     WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(Process)
     try:
@@ -88,6 +92,7 @@ def watched_workers() -> Iterator[None]:
         raise DltsError(crew.sentence) from error
     finally:
         known.update(before)
+        worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = flush_before
         threading.excepthook = tell_before
 
 
