@@ -18,9 +18,13 @@ def test_loading_says_nothing() -> None:
 
 
 def test_what_was_held_back_is_told_where_the_body_fails(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ImportError), start._stderr_held_back():
+    @start._stderr_held_back()
+    def load() -> None:
         os.write(2, b"libcuda is of another version\n")
         raise ImportError("no TensorFlow")
+
+    with pytest.raises(ImportError):
+        load()
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "libcuda is of another version\nafter\n"
 
