@@ -75,6 +75,10 @@ _UNKNOWN = "not recognized as being in a supported file format"
 _PLAIN_ARRAYS = ("ENVI", "EHdr", "GenBin", "PAux", "RRASTER")
 _LAST_PIXELS = 1 << 20
 
+# The check of step 1 tells of missing references itself. Filters belong to the whole process, so that setting
+# and resetting them for each file would race between worker threads.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
 
 def image_files(entries: Iterable[storage.FileEntry]) -> list[storage.FileEntry]:
     """Return the files of a listing that may be images; sidecars, tables and quicklooks are left out."""
@@ -100,11 +104,12 @@ def read_header(entry: storage.FileEntry, hash_content: bool = False) -> Header 
         hash_content: also compute the content's SHA-256, which reads all of it.
     """
     try:
-        with gdal_env(storage.is_remote(entry.path)), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(storage.gdal_path(entry.path)) as dataset:
-                header = _header_of(dataset, entry)
-                _check_complete(dataset, entry)
+        with (
+            gdal_env(storage.is_remote(entry.path)),
+            rasterio.open(storage.gdal_path(entry.path)) as dataset,
+        ):
+            header = _header_of(dataset, entry)
+            _check_complete(dataset, entry)
     except (RasterioError, CRSError, CPLE_BaseError, DltsError) as error:
         detail = str(error.__cause__ or error)
         unknown = _UNKNOWN in detail

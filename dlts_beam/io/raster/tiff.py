@@ -25,6 +25,7 @@ _TYPE_SIZES = {
     18: 8,
 }
 _MAX_DIRECTORIES = 4096
+_MAX_DIRECTORY_BYTES = 1 << 22
 
 
 def header_end(file: BinaryIO) -> int | None:
@@ -58,7 +59,8 @@ def header_end(file: BinaryIO) -> int | None:
         entry_size = struct.calcsize(f"{order}{entry_format}")
         size = count * entry_size + struct.calcsize(f"{order}{next_format}")
         end = max(end, directory + len(head) + size)
-        body = file.read(size)
+        # A damaged count may ask for more than there is memory; no real directory is that long.
+        body = file.read(size) if size <= _MAX_DIRECTORY_BYTES else b""
         if len(body) < size:
             return end
         for number in range(count):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,13 @@ def test_whole_files_hold_their_header_and_no_cut_into_it_passes(tmp_path: Path,
 @pytest.mark.parametrize("content", [b"", b"II", b"MM\0*", b"no TIFF at all....", b"II\x2b\0short"])
 def test_what_is_no_tiff_has_no_end(content: bytes):
     assert header_end(io.BytesIO(content)) is None
+
+
+def test_a_damaged_count_asks_for_no_memory():
+    content = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16) + struct.pack("<Q", 2**60)
+    end = header_end(io.BytesIO(content))
+    assert end is not None
+    assert end > 2**60
 
 
 def test_a_directory_that_points_at_itself_ends():
