@@ -132,6 +132,9 @@ def _add_training_flags(parser: argparse.ArgumentParser) -> None:
     add("--time-shift", type=int, default=0, metavar="N", help="shift training series by up to N time steps")
     add("--drop-dates", type=float, default=0.0, metavar="F", help="share of dates dropped in training")
     add("--mixed-precision", action="store_true", help="float16 arithmetic, for GPUs")
+    add("--devices", metavar="NAMES", help="such as GPU:0,GPU:1 or CPU (default: all GPUs, else the CPU)")
+    add("--deterministic", action=argparse.BooleanOptionalAction,
+        help="the same weights every time; slower on GPUs (default: on CPUs only)")
     add("--checkpoint-seconds", type=float, default=10.0, metavar="S",
         help="least time between two checkpoints (default: %(default)s)")
 

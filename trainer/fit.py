@@ -10,11 +10,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
 from trainer.augment import make_augment
+from trainer.devices import Devices, choose_devices
 from trainer.feed import FitData, steps_per_epoch, training_feed, validation_feed
 from trainer.folder import ModelFolder
 from trainer.models import branches_of
@@ -42,12 +42,6 @@ class LossIsNanError(Exception):
         self.epoch, self.batch = epoch, batch
 
 
-def seed_everything(seed: int) -> None:
-    """Make all that follows repeatable: the seeds of Python, numpy and TensorFlow, and its operations."""
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-
-
 def fit_model(
     model: keras.Model,
     data: FitData,
@@ -55,7 +49,7 @@ def fit_model(
     folder: ModelFolder,
     log: Log = print,
     key: str = "",
-    replicas: int = 1,
+    devices: Devices | None = None,
 ) -> list[Progress]:
     """Train, and write the three Keras models, ``history.csv`` and TensorBoard's ``log/``.
 
@@ -70,11 +64,13 @@ def fit_model(
         folder: where to.
         log: takes one line per epoch.
         key: names this training: a checkpoint in the folder is taken up if it bears the same key.
-        replicas: devices that share each batch.
+        devices: what shares each batch; the model was built in their scope.
 
     Raises:
         DltsError: the loss became NaN; epoch and batch are named, and the models up to then are written.
     """
+    devices = devices or choose_devices()
+    replicas = devices.replicas
     branches = branches_of(model)
     path = folder.join(CHECKPOINT)
     state = load_checkpoint(path, key)
@@ -91,10 +87,11 @@ def fit_model(
             progress = state.current if state else Progress(branch.name)
             steps = steps_per_epoch(data, settings.batch_size, replicas)
             epochs = settings.epochs_of(steps)
-            compile_model(branch, settings, steps * epochs)
-            if state:
-                restore(branch, state)
-                state = None
+            with devices.scope():
+                compile_model(branch, settings, steps * epochs)
+                if state:
+                    restore(branch, state)
+                    state = None
             keeper = Keeper(progress, settings, epochs, bool(len(data.validation)), log)
             keeper.prefix = f"{branch.name}  " if len(branches) > 1 else ""
             keeper.save = partial(_save, path, key, branch, done, progress)

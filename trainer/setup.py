@@ -16,8 +16,9 @@ from dlts_beam.errors import DltsError
 from dlts_beam.spec import PreparationSpec, SamplesSpec
 from trainer import statistics
 from trainer.dataset import Samples, check_agreement, read_samples, read_spec
+from trainer.devices import choose_devices, seed_everything
 from trainer.feed import FitData
-from trainer.fit import fit_model, seed_everything, write_models
+from trainer.fit import fit_model, write_models
 from trainer.folder import ModelFolder
 from trainer.layers import set_statistics
 from trainer.models import Architecture, ModelShape, branches_of, build_model, find_architecture
@@ -46,6 +47,8 @@ class Setup:
         samples: all samples.
         groups: text (n,): what stays on one side of a split.
         quality: float32 (n,): weight of each sample by its quality.
+        devices: names of the devices, None for all GPUs or else the CPU.
+        deterministic: whether operations are deterministic, None for on CPUs only.
     """
 
     settings: FitSettings
@@ -56,6 +59,8 @@ class Setup:
     samples: Samples
     groups: NDArray[np.str_]
     quality: NDArray[np.float32]
+    devices: str | None = None
+    deterministic: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +109,18 @@ def make_setup(args: argparse.Namespace) -> Setup:
         say(f"{len(samples)} samples have a quality of at least {args.min_quality:g}")
         quality = found if args.quality_weights else np.ones(len(samples), np.float32)
     groups = sample_groups(samples, args.split_by)
-    return Setup(settings, architecture, config, spec, preparation, samples, groups, quality)
+    return Setup(
+        settings,
+        architecture,
+        config,
+        spec,
+        preparation,
+        samples,
+        groups,
+        quality,
+        args.devices,
+        args.deterministic,
+    )
 
 
 def fit_settings(args: argparse.Namespace) -> FitSettings:
@@ -125,7 +141,13 @@ def fit_splits(
     samples, settings = setup.samples, setup.settings
     training = splits == "train"
     preparation, valid_share = statistics.fill_means(samples, training, setup.preparation)
-    seed_everything(settings.seed)
+    devices = choose_devices(setup.devices)
+    if settings.batch_size < devices.replicas or len(samples) < devices.replicas:
+        raise DltsError(
+            f"-b {settings.batch_size} is too small for {devices.replicas} devices: each needs a sample"
+        )
+    deterministic = not devices.on_gpu if setup.deterministic is None else setup.deterministic
+    seed_everything(settings.seed, deterministic)
     prepared = prepare_samples(samples, preparation)
     days = prepared_days(samples, preparation)
     shape = setup.architecture.fit_shape(model_shape(setup.spec, preparation, days))
@@ -133,10 +155,11 @@ def fit_splits(
     if settings.mixed_precision:
         keras.mixed_precision.set_global_policy("mixed_float16")
     try:
-        model = build_model(setup.architecture.name, shape, setup.config)
+        with devices.scope():
+            model = build_model(setup.architecture.name, shape, setup.config)
+            set_statistics(model, measured)
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    set_statistics(model, measured)
     places = np.flatnonzero(training)
     weights = sample_weights(samples.class_ids, places, len(setup.spec.classes), settings.class_weights)
     data = FitData(
@@ -148,10 +171,11 @@ def fit_splits(
         weights=weights * setup.quality,
         scale=measured.scale,
     )
-    log(f"training {setup.architecture.name} ({model.count_params():,} parameters)")
-    reached = fit_model(model, data, settings, folder, log, key)
-    if settings.mixed_precision:
-        # What is saved computes in float32, so that maps do not depend on how the model was trained.
+    where = ", ".join(devices.names)
+    log(f"training {setup.architecture.name} ({model.count_params():,} parameters) on {where}")
+    reached = fit_model(model, data, settings, folder, log, key, devices)
+    if settings.mixed_precision or devices.strategy is not None:
+        # What is saved computes in float32 on one device, however it was trained.
         model = build_model(setup.architecture.name, shape, setup.config)
         write_models(model, branches_of(model), reached, folder)
     return Fitted(model, shape, preparation, prepared, valid_share, reached)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlts_beam.errors import DltsError
+from tests.trainer.helpers import make_fake, write_fake
+from trainer.__main__ import main
+from trainer.devices import choose_devices
+from trainer.folder import ModelFolder
+
+TWO = """
+import sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from trainer.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_without_a_gpu_the_cpu_trains() -> None:
+    devices = choose_devices()
+    assert devices.replicas == 1
+    with pytest.raises(DltsError, match=r"there is no GPU:7 here; there are CPU:0"):
+        choose_devices("GPU:7")
+
+
+def test_two_devices_learn_what_one_learns(tmp_path: Path) -> None:
+    write_fake(tmp_path / "s", make_fake((40, 40)))
+    flags = ["-i", str(tmp_path / "s"), "--model", "lstm", "-e", "3", "-l", "0.01", "-b", "8"]
+    flags += ["--no-random-forest", "--model-config", '{"units": 4}']
+    two = [*flags, "-o", str(tmp_path / "two"), "--devices", "CPU:0,CPU:1"]
+    found = subprocess.run([sys.executable, "-c", TWO, *two], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert "on CPU:0, CPU:1" in found.stdout
+    assert main([*flags, "-o", str(tmp_path / "one"), "--devices", "CPU"]) == 0
+    ours = ModelFolder(str(tmp_path / "two")).load_model("last").get_weights()
+    theirs = ModelFolder(str(tmp_path / "one")).load_model("last").get_weights()
+    # 56 training samples and batches of 8: no sample is left out, and the halves add up to the whole.
+    for left, right in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(left, right, atol=2e-4)
