@@ -13,6 +13,7 @@ from dlts_beam.candidates import Chosen, rejected_pixels
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid
 from dlts_beam.labels import Label
+from dlts_beam.plan_files import PLANS
 from dlts_beam.records import schema_text
 from dlts_beam.sampling import Candidates
 from dlts_beam.shards import ShardResult, ShardSettings
@@ -29,10 +30,17 @@ def clear_folder(folder: str) -> None:
     Files of other kinds stay.
     """
     storage.remove(storage.join(folder, SAMPLES_JSON))
+    clear_scratch(folder)
     for entry in storage.list_files(folder):
         name = storage.name(entry.path)
-        if _SHARD.fullmatch(name) or name in (RESULTS_JSON, CLASSES_CSV, REJECTED_CSV, SCHEMA_PBTXT):
+        if _SHARD.fullmatch(name) or name in (CLASSES_CSV, REJECTED_CSV, SCHEMA_PBTXT):
             storage.remove(entry.path)
+
+
+def clear_scratch(folder: str) -> None:
+    """Remove what passes between launcher and workers."""
+    storage.remove_tree(storage.join(folder, PLANS))
+    storage.remove(storage.join(folder, RESULTS_JSON))
 
 
 def complete_folder(
@@ -59,7 +67,6 @@ def complete_folder(
         for reason, entries in result.rejected.items():
             accounts.reject(_rejected(reason, entries, settings.tiling.grid))
     storage.write_text(storage.join(folder, REJECTED_CSV), accounts.to_csv(labels))
-    storage.remove(storage.join(folder, RESULTS_JSON))
     samples = sum(result.samples for result in results)
     features = accounts.ledger(FEATURE, len(labels), chosen.features_used)
     candidates = accounts.ledger(PIXEL, chosen.pixels, samples)

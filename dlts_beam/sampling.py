@@ -226,7 +226,7 @@ def plan_shards(
     tiling: Tiling,
     bytes_per_sample: int,
     shards: int | None = None,
-) -> list[ShardPlan]:
+) -> Iterator[ShardPlan]:
     """Order candidates by window and cut them into contiguous ranges of windows, one per shard.
 
     Every candidate is in exactly one plan, in the order of windows, rows, columns and cuts.
@@ -247,13 +247,11 @@ def plan_shards(
         rows = len(np.unique(last // tiling.across))
         shards = shard_count(rows, len(ordered), bytes_per_sample)
     bounds = _balanced(stops - starts, min(shards, len(starts)), tiling.height * tiling.width)
-    plans = []
     for shard, (first, end) in enumerate(bounds):
         points = ordered.take(np.arange(starts[first], stops[end - 1]))
         features = points.feature.tolist()
         texts = tuple(tuple(column[feature] for feature in features) for column in kept)
-        plans.append(ShardPlan(shard, len(bounds), points, texts))
-    return plans
+        yield ShardPlan(shard, len(bounds), points, texts)
 
 
 def _balanced(counts: np.ndarray, shards: int, window_cost: int) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dlts_beam.candidates import Chosen
     from dlts_beam.io.polygons import PolygonRule
     from dlts_beam.io.vector import Columns
-    from dlts_beam.sampling import ShardPlan
+    from dlts_beam.plan_files import PlanFile
     from dlts_beam.shards import ShardResult, ShardSettings
     from dlts_beam.spec import ClassTable, SamplesSpec, SeriesSpec
 
@@ -92,7 +92,8 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     from dlts_beam import storage
     from dlts_beam.candidates import choose_candidates
     from dlts_beam.io.vector import read_places
-    from dlts_beam.samples_folder import clear_folder, complete_folder
+    from dlts_beam.plan_files import write_plan
+    from dlts_beam.samples_folder import clear_folder, clear_scratch, complete_folder
     from dlts_beam.sampling import plan_shards
 
     _check_flags(args)
@@ -105,9 +106,17 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     chosen = choose_candidates(places, series, args.column_label, table, args.num_classes, args.steps)
     settings = _settings(args, series, chosen)
     layout = settings.layout
-    plans = plan_shards(chosen.candidates, places.kept, settings.tiling, layout.nbytes, args.shards)
     clear_folder(args.series_dir)
-    results = _extract(args, options, series, settings, plans)
+    try:
+        plans = [
+            write_plan(plan, args.series_dir)
+            for plan in plan_shards(
+                chosen.candidates, places.kept, settings.tiling, layout.nbytes, args.shards
+            )
+        ]
+        results = _extract(args, options, series, settings, plans)
+    finally:
+        clear_scratch(args.series_dir)
     spec = complete_folder(settings, series, chosen, results, places.labels)
     _report(spec, args.series_dir)
 
@@ -185,7 +194,7 @@ def _extract(
     options: PipelineOptions,
     series: SeriesSpec,
     settings: ShardSettings,
-    plans: Sequence[ShardPlan],
+    plans: Sequence[PlanFile],
 ) -> list[ShardResult]:
     """Run the pipeline; what became of each shard."""
     import apache_beam as beam
@@ -200,7 +209,7 @@ def _extract(
     def build(pipeline: beam.Pipeline) -> object:
         return (
             pipeline
-            | "Plans" >> beam.Create(plans)
+            | "Plans" >> beam.Create([plan.path for plan in plans])
             | "ExtractSamples" >> ExtractSamples(series, settings, args.skip_unreadable)
             | "WriteResults" >> WriteResults(path)
         )

@@ -14,7 +14,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.grid import Window
 from dlts_beam.io.raster.pixels import PixelReader
 from dlts_beam.io.raster.reader import UnreadableSourceError
-from dlts_beam.sampling import ShardPlan
+from dlts_beam.plan_files import PlanFile, read_plan
 from dlts_beam.shards import ShardResult, ShardSettings, write_shard
 from dlts_beam.spec.series import SeriesSpec
 
@@ -22,9 +22,9 @@ NAMESPACE = "generate-series"
 
 
 class ExtractSamples(beam.PTransform):
-    """Plans -> `ShardResult` of each; every plan's shard file has then been written.
+    """Paths of plan files -> `ShardResult` of each; every plan's shard file has then been written.
 
-    Only plans (points) and results (counts) travel between stages, never pixels.
+    Only paths and results (counts) travel between stages, never pixels.
     """
 
     def __init__(self, series: SeriesSpec, settings: ShardSettings, skip_unreadable: bool = False) -> None:
@@ -34,7 +34,7 @@ class ExtractSamples(beam.PTransform):
         self._settings = settings
         self._skip_unreadable = skip_unreadable
 
-    def expand(self, plans: beam.PCollection[ShardPlan]) -> beam.PCollection[ShardResult]:
+    def expand(self, plans: beam.PCollection[str]) -> beam.PCollection[ShardResult]:
         """Spread the plans over the workers and write each shard."""
         write = WriteShards(self._series, self._settings, self._skip_unreadable)
         return plans | "SpreadPlans" >> beam.Reshuffle() | "WriteShards" >> beam.ParDo(write)
@@ -55,9 +55,9 @@ class WriteShards(beam.DoFn):
         """Make the reader; files are opened when they are first needed."""
         self._reader = PixelReader(self._series)
 
-    def process(self, plan: ShardPlan) -> Iterator[ShardResult]:
-        """Write one shard."""
-        result = write_shard(plan, self._settings, self._read)
+    def process(self, path: str) -> Iterator[ShardResult]:
+        """Write the shard of one plan file."""
+        result = write_shard(read_plan(path), self._settings, self._read)
         self._samples.inc(result.samples)
         yield result
 
@@ -95,7 +95,7 @@ def write_results(results: Iterable[ShardResult], path: str) -> str:
     return path
 
 
-def read_results(path: str, plans: Sequence[ShardPlan]) -> list[ShardResult]:
+def read_results(path: str, plans: Sequence[PlanFile]) -> list[ShardResult]:
     """Read what `write_results` wrote.
 
     Raises:
@@ -108,8 +108,8 @@ def read_results(path: str, plans: Sequence[ShardPlan]) -> list[ShardResult]:
         )
     for plan, result in zip(plans, results, strict=True):
         accounted = result.samples + sum(len(entries) for entries in result.rejected.values())
-        if accounted != len(plan.points):
+        if accounted != plan.candidates:
             raise DltsError(
-                f"shard {plan.shard} accounts for {accounted} of its {len(plan.points)} candidates"
+                f"shard {plan.shard} accounts for {accounted} of its {plan.candidates} candidates"
             )
     return results

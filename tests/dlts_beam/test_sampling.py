@@ -83,7 +83,8 @@ def test_every_pixel_of_every_patch_is_read_exactly_once(patch: int, height: int
     grid = Grid("EPSG:32721", GRID.transform, 11, 7)
     tiling = Tiling(grid, height, width, patch)
     points = all_pixels(11, 7)
-    plan = plan_shards(points, (), tiling, 1, 1)[0].points
+    (only,) = plan_shards(points, (), tiling, 1, 1)
+    plan = only.points
     hits = np.zeros((len(plan), 11, 7), int)
     done = np.zeros(len(plan), bool)
     seen: list[Window] = []
@@ -109,7 +110,7 @@ def test_every_candidate_is_in_exactly_one_shard_and_order_is_stable():
     points = candidates(*((int(p) // 40, int(p) % 40, 0, 0) for p in places))
     kept = [[f"f{n}" for n in range(300)]]
     for size, shards in itertools.product((4, 16, 64), (None, 1, 3, 8, 1000)):
-        plans = plan_shards(points, kept, Tiling(grid, size, size, 3), 100, shards)
+        plans = list(plan_shards(points, kept, Tiling(grid, size, size, 3), 100, shards))
         assert [plan.shard for plan in plans] == list(range(len(plans)))
         assert {plan.shards for plan in plans} == {len(plans)}
         features = np.concatenate([plan.points.feature for plan in plans])

@@ -12,14 +12,15 @@ from dlts_beam.beam.extract import NAMESPACE, ExtractSamples, WriteResults, read
 from dlts_beam.beam.runner import parse_options, run_pipeline
 from dlts_beam.errors import DltsError
 from dlts_beam.intervals import whole_series
+from dlts_beam.plan_files import PlanFile, read_plan, write_plan
 from dlts_beam.records import RecordLayout
-from dlts_beam.sampling import Candidates, ShardPlan, Tiling, plan_shards
+from dlts_beam.sampling import Candidates, Tiling, plan_shards
 from dlts_beam.shards import ShardResult, ShardSettings, write_shard
 from dlts_beam.spec import SeriesSpec
 from tests.helpers import make_series, random_cube
 
 
-def setting(folder: Path, count: int = 40) -> tuple[SeriesSpec, ShardSettings, list[ShardPlan]]:
+def setting(folder: Path, count: int = 40) -> tuple[SeriesSpec, ShardSettings, list[PlanFile]]:
     cube = random_cube(steps=3, height=20, width=30)
     series = make_series(folder / "series", cube, nodata=0)
     places = np.random.default_rng(0).choice(600, count, replace=False).astype(np.int64)
@@ -27,7 +28,8 @@ def setting(folder: Path, count: int = 40) -> tuple[SeriesSpec, ShardSettings, l
     points = Candidates(np.arange(count), places // 30, places % 30, zero, zero)
     layout, tiling = RecordLayout(3, 3, 2, "uint16"), Tiling(series.grid, 8, 8, 3)
     settings = ShardSettings(str(folder / "out"), tiling, layout, (whole_series(series),), 1, 1, 300.0)
-    return series, settings, plan_shards(points, (), settings.tiling, 1, 5)
+    plans = plan_shards(points, (), tiling, 1, 5)
+    return series, settings, [write_plan(plan, settings.folder) for plan in plans]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -36,16 +38,16 @@ def test_every_plan_gives_a_shard_and_a_result(tmp_path: Path, workers: int):
     path = str(tmp_path / "out" / "results.json")
 
     def build(pipeline: beam.Pipeline) -> object:
-        results = pipeline | beam.Create(plans) | ExtractSamples(series, settings)
+        results = pipeline | beam.Create([plan.path for plan in plans]) | ExtractSamples(series, settings)
         return results | WriteResults(path)
 
     result = run_pipeline(build, parse_options([f"--direct_num_workers={workers}"]))
     results = read_results(path, plans)
-    assert [found.samples for found in results] == [len(plan.points) for plan in plans]
+    assert [found.samples for found in results] == [plan.candidates for plan in plans]
     counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(NAMESPACE))["counters"]
     counted = {counter.key.metric.name: counter.committed for counter in counters}
     assert counted["samples"] == 40
-    touched = sum(1 for plan in plans for _ in settings.tiling.touched(plan.points))
+    touched = sum(1 for plan in plans for _ in settings.tiling.touched(read_plan(plan.path).points))
     assert counted["windows_read"] == touched
     assert len(list((tmp_path / "out").glob("samples-*"))) == len(plans) == 5
 
@@ -54,7 +56,7 @@ def test_reading_cutting_and_writing_are_one_stage(tmp_path: Path):
     """Pixels must not cross a fusion break: after the reshuffle there is one DoFn that gives counts."""
     series, settings, plans = setting(tmp_path)
     pipeline = beam.Pipeline()
-    _ = pipeline | beam.Create(plans) | ExtractSamples(series, settings)
+    _ = pipeline | beam.Create([plan.path for plan in plans]) | ExtractSamples(series, settings)
     labels: list[str] = []
 
     class Visitor(beam.pipeline.PipelineVisitor):
@@ -66,8 +68,8 @@ def test_reading_cutting_and_writing_are_one_stage(tmp_path: Path):
     assert after == ["ExtractSamples/WriteShards"]
 
 
-def result_of(plan: ShardPlan, **changes: object) -> ShardResult:
-    given = {"shard": plan.shard, "samples": len(plan.points), "class_counts": (len(plan.points),),
+def result_of(plan: PlanFile, **changes: object) -> ShardResult:
+    given = {"shard": plan.shard, "samples": plan.candidates, "class_counts": (plan.candidates,),
              "sha256": "0" * 64, "rejected": {}, **changes}  # fmt: skip
     return ShardResult(**given)
 
@@ -89,7 +91,7 @@ def test_results_that_miss_a_shard_or_a_sample_are_refused(tmp_path: Path):
     write_results([result_of(plans[0]), *map(result_of, plans)], path)
     with pytest.raises(DltsError, match="results of 6 shards where 5 were planned"):
         read_results(path, plans)
-    few = len(plans[2].points) - 1
+    few = plans[2].candidates - 1
     write_results([result_of(plan, **({"samples": few} if plan.shard == 2 else {})) for plan in plans], path)
     with pytest.raises(DltsError, match="shard 2 accounts for"):
         read_results(path, plans)
@@ -100,16 +102,15 @@ def test_the_worker_gives_what_the_function_gives(tmp_path: Path):
     from dlts_beam.io.raster.pixels import PixelReader
 
     series, settings, plans = setting(tmp_path)
-    path = str(tmp_path / "results.json")
-    run_pipeline(
-        lambda pipeline: (
-            pipeline | beam.Create(plans) | ExtractSamples(series, settings) | WriteResults(path)
-        ),
-        parse_options(["--direct_num_workers=1"]),
-    )
+    path, names = str(tmp_path / "results.json"), [plan.path for plan in plans]
+
+    def build(pipeline: beam.Pipeline) -> object:
+        return pipeline | beam.Create(names) | ExtractSamples(series, settings) | WriteResults(path)
+
+    run_pipeline(build, parse_options(["--direct_num_workers=1"]))
     written = {file.name: file.read_bytes() for file in (tmp_path / "out").glob("samples-*")}
     with PixelReader(series) as reader:
-        assert [write_shard(plan, settings, reader.read_pixels) for plan in plans] == read_results(
+        assert [write_shard(read_plan(name), settings, reader.read_pixels) for name in names] == read_results(
             path, plans
         )
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").glob("samples-*")} == written

@@ -25,7 +25,7 @@ def test_pixels_are_those_of_the_whole_window(tmp_path: Path, dtype: str):
     with PixelReader(series) as reader:
         for window in (Window(0, 0, 9, 13), Window(2, 3, 5, 4), Window(8, 12, 1, 1)):
             stored, valid = reader.read_stored(window)
-            for count in (0, 1, window.pixels):
+            for count in (1, window.pixels):
                 pixels = np.sort(rng.choice(window.pixels, count, replace=False))
                 got, got_valid = reader.read_pixels(window, pixels)
                 assert got.dtype == stored.dtype
