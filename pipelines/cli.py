@@ -26,6 +26,7 @@ COMMANDS = (
     Command(
         "classify-img-series", "pipelines.classify_img_series", "step 4: series and model to a class map"
     ),
+    Command("plan", "pipelines.plan", "what step 4 would do: tiles, bytes, memory, time"),
     Command("demo", "pipelines.demo", "all four steps on a scene that is made up on the spot"),
 )
 

@@ -15,6 +15,7 @@ from rasterio.transform import Affine
 
 from dlts_beam.io.raster.reader import SeriesReader, UnreadableSourceError
 from dlts_beam.postprocess import LEVELS
+from pipelines.cli import main as dlts
 from tests.fakes import SCALE, Scene, classify, expected_map, make_model, random_scene, read_map
 
 NODATA = 255
@@ -220,6 +221,14 @@ def test_a_dry_run_tells_and_writes_no_map(
     assert len(tiles) == 35
     assert set(tiles["status"]) == {"compute", "outside"}
     assert tiles.area.sum() == pytest.approx(37 * 53 * 900, rel=1e-4)
+
+
+def test_plan_is_the_dry_run(scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_model(tmp_path / "model", scene.spec)
+    flags = ["-i", str(scene.folder), "-m", str(model), "-o", str(tmp_path / "map.tif")]
+    assert dlts(["plan", *flags, "--memory", "400MB"]) == 0
+    assert "of 400 MiB" in capsys.readouterr().out
+    assert not (tmp_path / "map.tif").exists()
 
 
 def test_the_profile_tells_where_the_time_went(
