@@ -19,6 +19,8 @@ BASE_BYTES = 320 * MIB
 DEFAULT_MEMORY = 512 * MIB
 DEFAULT_TILE = 512
 MAX_TILE = 16384
+LEAST_DEFAULT_TILE = 64
+ENOUGH_TILES = 16
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -53,6 +55,14 @@ def parse_bytes(text: str) -> int:
     if found is None:
         raise DltsError(f"cannot read {text!r} as an amount of memory: write it like 512MB or 2GB")
     return int(float(found[1]) * _UNITS[found[2]])
+
+
+def default_tile(height: int, width: int) -> int:
+    """512, or less on a small grid, so that there is work for several workers: a matter of the grid alone."""
+    tile = DEFAULT_TILE
+    while tile > LEAST_DEFAULT_TILE and count_tiles(height, width, tile) < ENOUGH_TILES:
+        tile //= 2
+    return tile
 
 
 def default_memory(available: int | None, workers: int) -> int:

@@ -38,8 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("-o", "--output", required=True, metavar="FILE",
         help="the map: .tif gives a Cloud-Optimized GeoTIFF, .img ERDAS Imagine",
     )  # fmt: skip
-    add("--tile", type=int, default=512, metavar="PIXELS",
-        help="side of the tiles that are finished one by one (default 512); the map does not depend on it",
+    add("--tile", type=int, metavar="PIXELS",
+        help="side of the tiles that are finished one by one (default 512, less on a small scene, so that all"
+        " workers have some); the map does not depend on it",
     )  # fmt: skip
     add("--memory", metavar="SIZE",
         help="memory of one worker, such as 512MB; chooses how much is read at once, never the result"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+from apache_beam import coders
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.transforms.window import GlobalWindow
@@ -101,6 +103,38 @@ class ClassifyTiles(beam.PTransform):
         )
 
 
+class WindowData:
+    """Type hint of what travels for one window: a Cube, Unread or Skipped."""
+
+
+class WindowCoder(coders.Coder):
+    """Pickles a window's data where a runner must, and tells its size without doing so.
+
+    Beam samples the sizes of what passes between two steps; its general coder would pickle whole cubes
+    just to count their bytes.
+    """
+
+    def encode(self, value: Read) -> bytes:
+        """The bytes of a pickle."""
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+    def decode(self, encoded: bytes) -> Read:
+        """What `encode` was given."""
+        data: Read = pickle.loads(encoded)
+        return data
+
+    def estimate_size(self, value: Read) -> int:
+        """Bytes of the arrays."""
+        return value.values.nbytes + value.valid.nbytes if isinstance(value, Cube) else 64
+
+    def is_deterministic(self) -> bool:
+        """False: nobody groups by it."""
+        return False
+
+
+coders.registry.register_coder(WindowData, WindowCoder)
+
+
 class ReadWindows(beam.PTransform):
     """TileTask -> (WindowKey, Read), the windows of a tile one after the other."""
 
@@ -109,7 +143,8 @@ class ReadWindows(beam.PTransform):
         self._settings = settings
 
     def expand(self, tasks: beam.PCollection[TileTask]) -> beam.PCollection[tuple[WindowKey, Read]]:
-        return tasks | "Read" >> beam.ParDo(_ReadWindows(self._settings))
+        hint = tuple[Any, WindowData]
+        return tasks | "Read" >> beam.ParDo(_ReadWindows(self._settings)).with_output_types(hint)
 
 
 class InferWindows(beam.PTransform):

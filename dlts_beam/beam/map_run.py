@@ -38,7 +38,7 @@ from dlts_beam.io.raster.assemble import output_driver
 from dlts_beam.io.raster.parts import MAP, checksum
 from dlts_beam.machine import available_memory
 from dlts_beam.model_folder import SavedModel, find_saved_model, model_digest
-from dlts_beam.plan import DEFAULT_TILE, Plan, default_memory, make_plan, parse_bytes
+from dlts_beam.plan import Plan, default_memory, default_tile, make_plan, parse_bytes
 from dlts_beam.progress import Progress
 from dlts_beam.spec import ModelSpec, SeriesSpec
 
@@ -53,7 +53,7 @@ class MapRequest:
         series: the series folder.
         model: a model folder or one saved model in it.
         output: the map.
-        tile: side of the tiles.
+        tile: side of the tiles; None leaves it to the size of the grid.
         memory: budget of one worker; None takes a share of the machine.
         date_tolerance: days between the model's and the series' time steps in the year.
         engine: name of the engine.
@@ -66,7 +66,7 @@ class MapRequest:
     series: str
     model: str
     output: str
-    tile: int = DEFAULT_TILE
+    tile: int | None = None
     memory: str | None = None
     date_tolerance: float = DATE_TOLERANCE
     engine: str = "onnx"
@@ -114,7 +114,8 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
         series = select_interval(series, model.spec, _date(request.start))
     notes = check_fit(series, model.spec, request.date_tolerance)
     digest = model_digest(model, request.engine)
-    plan = make_plan(series, model.spec, request.tile, _memory(request.memory, options))
+    tile = request.tile if request.tile is not None else default_tile(series.grid.height, series.grid.width)
+    plan = make_plan(series, model.spec, tile, _memory(request.memory, options))
     area = Area.load(series.grid, request.roi, request.mask)
     tasks, outside = _tiles(series, model, digest, request.engine, plan.tile, area)
     job = MapJob(
@@ -290,6 +291,7 @@ def _record(
         started=dt.datetime.fromtimestamp(started, dt.UTC).isoformat(timespec="seconds"),
         settings={
             **vars(planned.request),
+            "tile": plan.tile,
             "window": [plan.window_height, plan.window_width],
             "memory": plan.memory,
         },

@@ -9,6 +9,7 @@ from dlts_beam.plan import (
     BASE_BYTES,
     MIB,
     default_memory,
+    default_tile,
     make_plan,
     parse_bytes,
     pixel_bytes,
@@ -48,6 +49,14 @@ def test_the_default_is_half_a_share_and_never_much() -> None:
     assert default_memory(None, 1) == 512 * MIB
     assert default_memory(64 << 30, 2) == 512 * MIB
     assert default_memory(1 << 30, 2) == 256 * MIB
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "tile"),
+    [(37, 53, 64), (256, 256, 64), (400, 400, 128), (512, 512, 128), (1100, 900, 256), (1537, 1537, 512)],
+)
+def test_small_grids_get_small_tiles(height: int, width: int, tile: int) -> None:
+    assert default_tile(height, width) == tile
 
 
 @pytest.mark.parametrize("halo", [0, 1, 2])

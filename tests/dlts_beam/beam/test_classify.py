@@ -16,11 +16,12 @@ from dlts_beam.beam.classify import (
     ClassifySettings,
     ClassifyTiles,
     TileTask,
+    WindowCoder,
     WindowKey,
     _ReadWindows,
     _WriteTiles,
 )
-from dlts_beam.beam.handler import Cube, Probabilities
+from dlts_beam.beam.handler import Cube, Probabilities, Unread
 from dlts_beam.beam.runner import parse_options, run_pipeline
 from dlts_beam.grid import Window, iter_tiles, split_window
 from dlts_beam.spec import ModelSpec
@@ -73,6 +74,35 @@ def test_every_tile_gets_one_record(tmp_path: Path) -> None:
         (task.tile.key, task.key) for task in tasks()
     ]
     assert sum(record.classified + record.nodata for record in records) == HEIGHT * WIDTH
+
+
+def test_cubes_are_never_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither to cross a stage nor to count their bytes: pixels stay where they are."""
+
+    def never(coder: WindowCoder, value: object) -> bytes:
+        raise AssertionError("a cube was encoded")
+
+    monkeypatch.setattr(WindowCoder, "encode", never)
+    settings = settings_of(tmp_path)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        records = pipeline | beam.Create(tasks()) | ClassifyTiles(settings)
+        _ = records | GatherRecords(settings.parts)
+
+    run_pipeline(build, parse_options(["--direct_num_workers", "2"]))
+    assert len(take_records(settings.parts)) == len(tasks())
+
+
+def test_the_coder_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    window = Window(1, 2, 3, 4)
+    cube = Cube(window, window, np.ones((2, 3, 4, 1), np.float32), np.ones((2, 3, 4, 1), bool))
+    coder = WindowCoder()
+    found = coder.decode(coder.encode(cube))
+    assert isinstance(found, Cube)
+    np.testing.assert_array_equal(found.values, cube.values)
+    assert found.window == window
+    assert coder.estimate_size(cube) == 2 * 3 * 4 * 5
+    assert coder.estimate_size(Unread("why")) == 64
 
 
 def test_windows_come_in_order_and_are_read_one_ahead(
