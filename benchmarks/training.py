@@ -1,0 +1,118 @@
+"""Does the input keep up with the model? Samples per second of the input, of the model, and of both.
+
+    python -m benchmarks.training [--models lstm mlp conv_bilstm] [--samples 2000] [--batch-size 32]
+
+The input is what training reads: arrays prepared from samples, shuffled, gathered and batched by tf.data,
+plain, with augmentation, and from a mapped scratch file. The model alone trains on a batch that lies ready
+in memory. Each round measures everything once, in turn, so that a change in the machine's speed meets all
+alike; the best of the rounds counts. The last line is one JSON object; ``together`` is the share of the
+slower of input and model that both together reach, and should be at least 0.9.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+STEPS, BANDS, CLASSES = 24, 4, 4
+COLUMNS = ("input", "augmented", "mapped", "model", "both")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=["lstm", "mlp", "conv_bilstm"])
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=4)
+    options = parser.parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    print(f"{'model':14s} " + " ".join(f"{column:>10s}" for column in COLUMNS) + "  together")
+    results = {}
+    for name in options.models:
+        rates = measure(name, options.samples, options.batch_size, options.rounds)
+        together = rates["both"] / min(rates["input"], rates["model"])
+        cells = " ".join(f"{rates[column]:10,.0f}" for column in COLUMNS)
+        print(f"{name:14s} {cells}  {together:.2f}", flush=True)
+        results[name] = {column: round(rates[column], 1) for column in COLUMNS}
+        results[name]["together"] = round(together, 3)
+    worst = min(result["together"] for result in results.values())
+    print(json.dumps({"samples_per_second": results, "together": worst}))
+
+
+def measure(name: str, samples: int, batch_size: int, rounds: int) -> dict[str, float]:
+    """Samples per second by column, the best of the rounds."""
+    import tensorflow as tf
+
+    from trainer.augment import make_augment
+    from trainer.feed import FitData, steps_per_epoch, training_feed
+    from trainer.models import ModelShape, build_model, find_architecture
+    from trainer.optimise import compile_model
+    from trainer.settings import FitSettings
+
+    shape = find_architecture(name).fit_shape(ModelShape(STEPS, BANDS, 3, CLASSES))
+    size = (samples, STEPS, shape.patch, shape.patch, BANDS)
+    generator = np.random.default_rng(0)
+    data = FitData(
+        series=generator.normal(size=size).astype(np.float32),
+        class_ids=generator.integers(0, CLASSES, samples),
+        classes=CLASSES,
+        training=np.arange(samples),
+        validation=np.arange(0),
+        weights=np.ones(samples, np.float32),
+        scale=np.ones(BANDS, np.float32),
+    )
+    settings = FitSettings(batch_size=batch_size, jitter=0.05, time_shift=1, drop_dates=0.05)
+    augment = make_augment(settings, data.scale)
+    steps = steps_per_epoch(data, batch_size)
+    model = build_model(name, shape)
+    compile_model(model, settings, steps)
+
+    def feed(data: FitData = data, augment: Any = None) -> tf.data.Dataset:
+        """Two epochs, the first one to get going."""
+        return training_feed(data, 2, batch_size, 0, 2, augment)
+
+    def read(batches: tf.data.Dataset) -> float:
+        stamps = [time.perf_counter()]
+        for number, _ in enumerate(batches, start=1):
+            if number % steps == 0:
+                stamps.append(time.perf_counter())
+        return samples / (stamps[2] - stamps[1])
+
+    def fit(batches: tf.data.Dataset) -> float:
+        stamps: list[float] = []
+        clock = tf.keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: stamps.append(time.perf_counter()))
+        model.fit(batches, steps_per_epoch=steps, epochs=2, verbose=0, callbacks=[clock], shuffle=False)
+        return samples / (stamps[1] - stamps[0])
+
+    with tempfile.TemporaryFile() as file:
+        mapped = np.memmap(file, np.float32, "w+", shape=size)
+        mapped[:] = data.series
+        batch = tf.data.Dataset.from_tensor_slices(next(iter(feed()))).batch(batch_size)
+        ready = batch.cache().repeat()
+        works = {
+            "input": lambda: read(feed()),
+            "augmented": lambda: read(feed(augment=augment)),
+            "mapped": lambda: read(feed(replace(data, series=mapped))),
+            "model": lambda: fit(ready),
+            "both": lambda: fit(feed()),
+        }
+        best = dict.fromkeys(works, 0.0)
+        for _ in range(rounds):
+            for column, work in works.items():
+                best[column] = max(best[column], work())
+    return best
+
+
+if __name__ == "__main__":
+    main()
