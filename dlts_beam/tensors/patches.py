@@ -92,7 +92,10 @@ def iter_strips(cube: np.ndarray, halo: int, batch: int, wanted: np.ndarray) -> 
         for start in range(0, len(targets), batch):
             pixels = targets[start : start + batch]
             strip = np.zeros((steps, 1, batch, bands), np.float32)
-            strip[:, 0, : len(pixels)] = flat[:, pixels]
+            first, last = int(pixels[0]), int(pixels[-1]) + 1
+            # Pixels in one piece, the usual case, are copied ten times faster than chosen ones.
+            part = slice(first, last) if last - first == len(pixels) else pixels
+            strip[:, 0, : len(pixels)] = flat[:, part]
             yield Strip(strip, np.arange(len(pixels)), pixels)
         return
     outputs = targets // width * padded_width + targets % width

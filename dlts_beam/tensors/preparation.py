@@ -19,7 +19,11 @@ STRIP = 4096  # pixels a pass works on at once: the carried arrays then stay in 
 
 def count_observed(valid: np.ndarray) -> np.ndarray:
     """int32 (...): time steps at which any band is valid, from bool (T, ..., B)."""
-    return valid.any(axis=-1).sum(axis=0, dtype=np.int32)
+    # Band by band: numpy is slow where it reduces over a short last axis.
+    observed = valid[..., 0].copy()
+    for band in range(1, valid.shape[-1]):
+        observed |= valid[..., band]
+    return observed.sum(axis=0, dtype=np.int32)
 
 
 def band_positions(have: Sequence[str], wanted: Sequence[str]) -> list[int]:
