@@ -108,7 +108,13 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     print(f"{'':46} {'seconds':>9} {'processor':>9} {'peak MiB':>9}")
     for name, timed in found.items():
         print(f"{titles[name]:46} {timed.seconds:9.2f} {timed.cpu:9.2f} {timed.peak_mib:9.0f}")
-    print(json.dumps(figures(found, len(few), workers)))
+    out = figures(found, len(few), workers)
+    if options.million:
+        # Workers apart from the launcher, which holds the points: what does a worker itself need?
+        out["worker_peak_mib"] = worker_peak(folder, few)
+        out["worker_peak_mib_million"] = worker_peak(folder, million)
+        out["million_points_mib"] = points_memory(folder, million)
+    print(json.dumps(out))
 
 
 def figures(found: Mapping[str, Timed], points: int, workers: int) -> dict[str, float]:
@@ -189,6 +195,36 @@ def run_step(folder: Path, points: np.ndarray, workers: int) -> Timed:
     if status:
         raise SystemExit(f"generate-series ended with status {status}")
     return Timed(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def worker_peak(folder: Path, points: np.ndarray) -> float:
+    """MiB of the only worker process of a run."""
+    flags = [
+        "-i", str(folder / "series"), "-s", str(points_path(folder, len(points))),
+        "-o", str(folder / "samples"), "--direct_running_mode=multi_processing", "--direct_num_workers=1",
+    ]  # fmt: skip
+    return told(
+        f"from pipelines.generate_series import main\nassert main({flags!r}) == 0\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
+    )
+
+
+def points_memory(folder: Path, points: np.ndarray) -> float:
+    """MiB by which reading the points, and nothing else, raises the peak of a process."""
+    return told(
+        "from dlts_beam.io.vector import Columns, read_places\nfrom dlts_beam.spec import SeriesSpec\n"
+        f"grid = SeriesSpec.from_json(open({str(folder / 'series' / 'series.json')!r}).read()).grid\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"places = read_places({str(points_path(folder, len(points)))!r}, grid, Columns('class'))\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
+    )
+
+
+def told(script: str) -> float:
+    """The number on the last line that a script prints in a fresh interpreter."""
+    command = [sys.executable, "-c", f"import resource\n{script}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return round(float(done.stdout.split()[-1]), 1)
 
 
 def full_read(series: SeriesSpec, points: np.ndarray, workers: int) -> Timed:
