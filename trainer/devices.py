@@ -1,7 +1,9 @@
-"""Which devices train: none but the CPU, one GPU, or all GPUs of this machine together."""
+"""Which devices train: the CPU, one GPU, all GPUs of this machine, or several machines together."""
 
 from __future__ import annotations
 
+import json
+import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +19,16 @@ class Devices:
     """The devices that share each batch.
 
     Attributes:
-        names: their names.
+        names: their names, of all workers.
         strategy: a strategy of `tf.distribute`; None leaves the choice to TensorFlow.
+        worker: number of this process among the workers.
+        workers: how many processes train together.
     """
 
     names: tuple[str, ...]
     strategy: Any = None
+    worker: int = 0
+    workers: int = 1
 
     @property
     def replicas(self) -> int:
@@ -34,20 +40,36 @@ class Devices:
         """Whether a GPU computes."""
         return any("GPU" in name for name in self.names)
 
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes files and tells what happens; one among the workers does."""
+        return self.worker == 0
+
     def scope(self) -> AbstractContextManager[Any]:
         """The context in which models are built and compiled."""
         return nullcontext() if self.strategy is None else self.strategy.scope()
 
 
 def choose_devices(wanted: str | None = None) -> Devices:
-    """All GPUs there are, else the CPU; or those named.
+    """All GPUs there are, else the CPU; or those named; or the workers that ``TF_CONFIG`` lists.
+
+    Must come before all else that TensorFlow does: workers find each other only then.
 
     Args:
         wanted: names such as ``GPU:0,GPU:1`` or ``CPU``.
 
     Raises:
-        DltsError: a device is not there.
+        DltsError: a device is not there, or ``TF_CONFIG`` cannot be read.
     """
+    workers, worker = _cluster()
+    if workers > 1:
+        if wanted:
+            raise DltsError("--devices and TF_CONFIG exclude each other: every worker uses all its GPUs")
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        each = strategy.num_replicas_in_sync // workers
+        kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+        names = tuple(f"worker {w} {kind}:{r}" for w in range(workers) for r in range(each))
+        return Devices(names, strategy, worker, workers)
     there = [
         f"{kind}:{number}"
         for kind in ("CPU", "GPU")
@@ -70,3 +92,26 @@ def seed_everything(seed: int, deterministic: bool) -> None:
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
+
+
+def _cluster() -> tuple[int, int]:
+    """How many workers ``TF_CONFIG`` lists, and which one this process is; the chief is number 0."""
+    text = os.environ.get("TF_CONFIG", "")
+    if not text.strip():
+        return 1, 0
+    wrong = DltsError(
+        'TF_CONFIG must look like {"cluster": {"worker": ["host:port", …]}, '
+        f'"task": {{"type": "worker", "index": 0}}}}; got {text}'
+    )
+    try:
+        config = json.loads(text)
+        cluster, task = config.get("cluster", {}), config.get("task", {})
+        chiefs, workers = len(cluster.get("chief", [])), len(cluster.get("worker", []))
+        if chiefs + workers <= 1:
+            return 1, 0
+        number = int(task["index"]) + (chiefs if task["type"] == "worker" else 0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise wrong from error
+    if task["type"] not in ("chief", "worker") or number >= chiefs + workers:
+        raise wrong
+    return chiefs + workers, number

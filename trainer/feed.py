@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,12 +52,14 @@ def training_feed(
     epochs: int,
     augment: Augment | None = None,
     replicas: int = 1,
+    pieces: Sequence[int] | None = None,
 ) -> tf.data.Dataset:
     """Batches (series, one-hot classes, weights) of all epochs from ``first_epoch`` on, one after another.
 
     Every epoch is a new permutation made from the seed and the epoch's number, so training that is taken up
     at epoch 7 sees what an uninterrupted one would have seen. For several replicas, an epoch leaves out the
-    few samples that cannot be shared out evenly; they are others each time.
+    few samples that cannot be shared out evenly; they are others each time. With ``pieces``, each batch is
+    cut into one part per replica, and only the parts of these replicas come, one after another.
     """
     places = tf.constant(data.training)
     count = len(data.training) // replicas * replicas
@@ -67,7 +70,16 @@ def training_feed(
         batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate()
         return batches.map(lambda number, batch: (batch, epoch * _EPOCH_STRIDE + number))
 
+    def cut(batch: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
+        parts = [(batch[piece::replicas], number * replicas + piece) for piece in pieces or ()]
+        cut_up = tf.data.Dataset.from_tensors(parts[0])
+        for part in parts[1:]:
+            cut_up = cut_up.concatenate(tf.data.Dataset.from_tensors(part))
+        return cut_up
+
     numbered = tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch)
+    if pieces is not None:
+        numbered = numbered.flat_map(cut)
     look_up = _look_up(data, data.weights)
 
     def example(batch: tf.Tensor, number: tf.Tensor) -> tuple[Any, Any, Any]:

@@ -29,17 +29,10 @@ from trainer.progress import (
     set_branches,
 )
 from trainer.settings import FitSettings
+from trainer.workers import LossIsNanError, fit_with_workers
 
 Log = Callable[[str], None]
 _BRANCH_SEED = 1_000_003  # branches of one model see their samples in different orders
-
-
-class LossIsNanError(Exception):
-    """Training cannot go on; epoch and batch count from 1."""
-
-    def __init__(self, epoch: int, batch: int | None) -> None:
-        super().__init__(epoch, batch)
-        self.epoch, self.batch = epoch, batch
 
 
 def fit_model(
@@ -70,7 +63,8 @@ def fit_model(
         DltsError: the loss became NaN; epoch and batch are named, and the models up to then are written.
     """
     devices = devices or choose_devices()
-    replicas = devices.replicas
+    if not devices.is_chief:
+        log = _silent
     branches = branches_of(model)
     path = folder.join(CHECKPOINT)
     state = load_checkpoint(path, key)
@@ -85,7 +79,7 @@ def fit_model(
         for number in range(len(done), len(branches)):
             branch = branches[number]
             progress = state.current if state else Progress(branch.name)
-            steps = steps_per_epoch(data, settings.batch_size, replicas)
+            steps = steps_per_epoch(data, settings.batch_size, devices.replicas)
             epochs = settings.epochs_of(steps)
             with devices.scope():
                 compile_model(branch, settings, steps * epochs)
@@ -94,16 +88,24 @@ def fit_model(
                     state = None
             keeper = Keeper(progress, settings, epochs, bool(len(data.validation)), log)
             keeper.prefix = f"{branch.name}  " if len(branches) > 1 else ""
-            keeper.save = partial(_save, path, key, branch, done, progress)
+            if devices.is_chief:
+                keeper.save = partial(_save, path, key, branch, done, progress)
             log_folder = storage.join(logs, branch.name) if len(branches) > 1 else logs
             try:
-                _fit_branch(branch, number, data, settings, keeper, log_folder, replicas)
+                _fit_branch(branch, number, data, settings, keeper, log_folder, devices)
             except LossIsNanError as stop:
-                raise _explain_nan(stop, model, branches, [*done, progress], folder) from None
+                reached = [*done, progress]
+                raise _explain_nan(stop, model, branches, reached, folder, devices.is_chief) from None
             done.append(progress)
-    write_models(model, branches, done, folder)
-    storage.remove(path)
+    set_branches(branches, done, "last")
+    if devices.is_chief:
+        write_models(model, branches, done, folder)
+        storage.remove(path)
     return done
+
+
+def _silent(line: str) -> None:
+    """Takes the lines of workers other than the chief."""
 
 
 def _save(path: str, key: str, branch: keras.Model, done: Sequence[Progress], current: Progress) -> None:
@@ -131,16 +133,19 @@ def _fit_branch(
     settings: FitSettings,
     keeper: Keeper,
     log_folder: str,
-    replicas: int,
+    devices: Devices,
 ) -> None:
     first = len(keeper.progress.history)
     if first >= keeper.epochs or is_stopped(settings, keeper.progress.history, keeper.watched):
         return
     seed = settings.seed + _BRANCH_SEED * number
     augment = make_augment(settings, data.scale)
+    if devices.workers > 1:
+        fit_with_workers(branch, data, settings, keeper, devices, seed, augment, log_folder)
+        return
     branch.fit(
-        training_feed(data, seed, settings.batch_size, first, keeper.epochs, augment, replicas),
-        steps_per_epoch=steps_per_epoch(data, settings.batch_size, replicas),
+        training_feed(data, seed, settings.batch_size, first, keeper.epochs, augment, devices.replicas),
+        steps_per_epoch=steps_per_epoch(data, settings.batch_size, devices.replicas),
         initial_epoch=first,
         epochs=keeper.epochs,
         validation_data=validation_feed(data),
@@ -237,19 +242,22 @@ def _explain_nan(
     branches: Sequence[keras.Model],
     reached: Sequence[Progress],
     folder: ModelFolder,
+    is_chief: bool,
 ) -> DltsError:
     """Write what there is, and say what happened."""
     place = f"epoch {stop.epoch}" + (f", batch {stop.batch}" if stop.batch else " (on the validation split)")
     if len(branches) > 1:
         place += f" of {reached[-1].branch}"
     if len(reached) == len(branches) and reached[-1].history:
-        write_models(model, branches, reached, folder)
+        if is_chief:
+            write_models(model, branches, reached, folder)
         kept = f"the models up to epoch {len(reached[-1].history)} are in {folder.path}"
     elif len(branches) > 1:
         kept = "not all branches were trained, so no model was written"
     else:
         kept = "no epoch was finished, so no model was written"
-    storage.remove(folder.join(CHECKPOINT))
+    if is_chief:
+        storage.remove(folder.join(CHECKPOINT))
     return DltsError(
         f"the loss became NaN or infinite in {place}: {kept}; lower the learning rate (-l), "
         "limit the gradients (--clip-norm 1), or look for absurd values in the samples"

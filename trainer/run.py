@@ -37,6 +37,7 @@ from trainer.results import (
     wrong_section,
 )
 from trainer.setup import Fitted, Setup, fit_splits, make_setup, say
+from trainer.workers import weights_digest
 
 CHECKED_SAMPLES = 256  # real samples on which the serving models are compared with Keras
 EVALUATION = "evaluation"  # subfolder for the files of --only-evaluate
@@ -60,12 +61,18 @@ def train(args: argparse.Namespace) -> int:
     folder = ModelFolder(args.output_dir)
     splits_csv = split.to_csv(samples.ids, splits, [names[k] for k in samples.class_ids.tolist()])
     key = _key(args, setup, splits_csv)
-    if load_checkpoint(folder.join(CHECKPOINT), key) is None:
-        folder.discard()
-    storage.write_text(folder.join(split.SPLITS_CSV), splits_csv)
+    chief = setup.devices.is_chief
+    if chief:
+        if load_checkpoint(folder.join(CHECKPOINT), key) is None:
+            folder.discard()
+        storage.write_text(folder.join(split.SPLITS_CSV), splits_csv)
     extra = {"cross_validation": cross_validate(setup, args)} if args.folds or args.leave_out else {}
 
     fitted = fit_splits(setup, splits, folder, say, key)
+    if setup.devices.workers > 1:
+        say(f"worker {setup.devices.worker}: weights {weights_digest(fitted.model)}")
+    if not chief:
+        return 0  # the chief writes for all
     say(f"{fitted.valid_share:.1%} of the training values were observed; gaps are filled linearly in time")
     branches = branches_of(fitted.model)
     set_branches(branches, fitted.reached, DEFAULT_SAVED_MODEL)

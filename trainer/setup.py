@@ -16,7 +16,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.spec import PreparationSpec, SamplesSpec
 from trainer import statistics
 from trainer.dataset import Samples, check_agreement, read_samples, read_spec
-from trainer.devices import choose_devices, seed_everything
+from trainer.devices import Devices, choose_devices, seed_everything
 from trainer.feed import FitData
 from trainer.fit import fit_model, write_models
 from trainer.folder import ModelFolder
@@ -47,7 +47,7 @@ class Setup:
         samples: all samples.
         groups: text (n,): what stays on one side of a split.
         quality: float32 (n,): weight of each sample by its quality.
-        devices: names of the devices, None for all GPUs or else the CPU.
+        devices: what shares each batch.
         deterministic: whether operations are deterministic, None for on CPUs only.
     """
 
@@ -59,7 +59,7 @@ class Setup:
     samples: Samples
     groups: NDArray[np.str_]
     quality: NDArray[np.float32]
-    devices: str | None = None
+    devices: Devices
     deterministic: bool | None = None
 
 
@@ -91,6 +91,7 @@ def make_setup(args: argparse.Namespace) -> Setup:
         DltsError: whatever the user can put right.
     """
     settings = fit_settings(args)
+    devices = choose_devices(args.devices)
     architecture = find_architecture(args.model)
     config = architecture.settings(read_config(args.model_config) | _members(args))
     specs = [read_spec(folder) for folder in args.series_dir]
@@ -118,7 +119,7 @@ def make_setup(args: argparse.Namespace) -> Setup:
         samples,
         groups,
         quality,
-        args.devices,
+        devices,
         args.deterministic,
     )
 
@@ -141,7 +142,7 @@ def fit_splits(
     samples, settings = setup.samples, setup.settings
     training = splits == "train"
     preparation, valid_share = statistics.fill_means(samples, training, setup.preparation)
-    devices = choose_devices(setup.devices)
+    devices = setup.devices
     if settings.batch_size < devices.replicas or len(samples) < devices.replicas:
         raise DltsError(
             f"-b {settings.batch_size} is too small for {devices.replicas} devices: each needs a sample"
@@ -174,7 +175,7 @@ def fit_splits(
     where = ", ".join(devices.names)
     log(f"training {setup.architecture.name} ({model.count_params():,} parameters) on {where}")
     reached = fit_model(model, data, settings, folder, log, key, devices)
-    if settings.mixed_precision or devices.strategy is not None:
+    if devices.is_chief and (settings.mixed_precision or devices.strategy is not None):
         # What is saved computes in float32 on one device, however it was trained.
         model = build_model(setup.architecture.name, shape, setup.config)
         write_models(model, branches_of(model), reached, folder)
