@@ -183,7 +183,7 @@ def ours(folder: Path, model: str, workers: int, tile: int) -> dict[str, float]:
     options = parse_options(["--direct_num_workers", str(workers)])
     with tempfile.TemporaryDirectory(prefix="dlts-map-") as scratch:
         request = MapRequest(
-            str(folder / "series"), str(folder / model), f"{scratch}/map.tif", tile=tile, memory="512MB"
+            str(folder / "series"), str(folder / model), f"{scratch}/map.tif", tile=tile, memory="600MB"
         )
         started = time.perf_counter()
         outcome = run_map(plan_map(request, options), options)
@@ -198,7 +198,7 @@ def plain(folder: Path, model: str, workers: int, tile: int) -> dict[str, float]
     from dlts_beam.beam.trial import classify_windows
     from dlts_beam.io.raster.reader import SeriesReader
 
-    request = MapRequest(str(folder / "series"), str(folder / model), "map.tif", tile=tile, memory="512MB")
+    request = MapRequest(str(folder / "series"), str(folder / model), "map.tif", tile=tile, memory="600MB")
     planned = plan_map(request, parse_options([]))
     started = time.perf_counter()
     handler = make_handler(planned.settings)

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--size", type=int, default=768, help="side of the smaller scene in pixels")
     parser.add_argument("--tile", type=int, default=256)
-    parser.add_argument("--memory", default="400MB")
+    parser.add_argument("--memory", default="600MB")
     options = parser.parse_args(argv)
     peaks = {}
     with tempfile.TemporaryDirectory(prefix="dlts-bench-") as scratch:

@@ -125,7 +125,7 @@ class WindowCoder(coders.Coder):
 
     def estimate_size(self, value: Read) -> int:
         """Bytes of the arrays."""
-        return value.values.nbytes + value.valid.nbytes if isinstance(value, Cube) else 64
+        return value.nbytes if isinstance(value, Cube) else 64
 
     def is_deterministic(self) -> bool:
         """False: nobody groups by it."""
@@ -231,7 +231,7 @@ class _ReadWindows(beam.DoFn):
         # Metrics belong to the bundle's thread, so the reading thread only tells its time.
         self._read_micros.inc(micros)
         if isinstance(cube, Cube):
-            self._read_bytes.inc(cube.values.nbytes)
+            self._read_bytes.inc(cube.nbytes)
         return key, cube
 
     def _read(self, window: Window) -> tuple[Read, int]:

@@ -6,6 +6,7 @@ import ctypes
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,8 @@ NAMESPACE = "dlts"
 _MALLOC = ((-1, 1 << 30), (-3, 32 << 20), (-2, 64 << 20))
 
 
-class Cube(NamedTuple):
+@dataclass
+class Cube:
     """What was read for one window.
 
     Attributes:
@@ -43,6 +45,14 @@ class Cube(NamedTuple):
     values: np.ndarray
     valid: np.ndarray
     wanted: np.ndarray | None = None
+    nbytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.nbytes = self.values.nbytes + self.valid.nbytes
+
+    def release(self) -> None:
+        """Let the pixels go: Beam keeps the element itself longer than anyone needs it."""
+        self.values, self.valid = np.empty(0, np.float32), np.empty(0, bool)
 
 
 class Unread(NamedTuple):
@@ -115,7 +125,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
         model: Engine,
         inference_args: dict[str, Any] | None = None,
     ) -> Iterator[Result]:
-        """Yield one result per window, in order."""
+        """Yield one result per window, in order; the cubes are released."""
         for element in batch:
             if isinstance(element, Unread):
                 yield element
@@ -127,7 +137,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
 
     def get_num_bytes(self, batch: Sequence[Read]) -> int:
         """Bytes of the pixels in a batch."""
-        return sum(cube.values.nbytes + cube.valid.nbytes for cube in batch if isinstance(cube, Cube))
+        return sum(cube.nbytes for cube in batch if isinstance(cube, Cube))
 
     def get_metrics_namespace(self) -> str:
         """Namespace of RunInference's own metrics."""
@@ -141,6 +151,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
         if len(out):
             place = np.cumsum(labelled.ravel()) - 1
             prepared = prepare_cube(cube, labelled, self._days, self._preparation, self._serving.halo)
+            cube.release()
             for strip in iter_strips(prepared, self._serving.halo, self._serving.batch, labelled):
                 before = time.perf_counter_ns()
                 probabilities = engine.predict(strip.cube)
@@ -181,9 +192,19 @@ def prepare_cube(
 
 def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory for the next strip; does nothing with other C libraries."""
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _libc("mallopt")
     if mallopt is not None:
         for parameter, value in _MALLOC:
             mallopt(parameter, value)
+
+
+def give_freed_memory_back() -> None:
+    """Undo what was kept, when no more strips come."""
+    trim = _libc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _libc(name: str) -> Any:
+    """A function of glibc, or None where there is none."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

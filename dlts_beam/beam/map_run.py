@@ -27,7 +27,7 @@ from dlts_beam.beam.assembly import (
     take_records,
 )
 from dlts_beam.beam.classify import ClassifySettings, ClassifyTiles, TileTask
-from dlts_beam.beam.handler import NAMESPACE
+from dlts_beam.beam.handler import NAMESPACE, give_freed_memory_back
 from dlts_beam.beam.runner import run_pipeline, runs_in_process
 from dlts_beam.certificate import RUN_RECORD, Certificate, RunRecord, TileKeys, TileRecord
 from dlts_beam.errors import DltsError
@@ -165,6 +165,7 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
             kept = _timed("reuse", seconds, lambda: reuse_tiles(job))
             reused = len(kept)
             written = _compute(planned, kept, options, seconds)
+            give_freed_memory_back()  # local workers are threads of this process
             certificate = _timed("assemble", seconds, lambda: publish(job, [*kept, *written]))
         seconds["total"] = time.time() - started
         record = _record(planned, written, reused, seconds, started)

@@ -46,8 +46,8 @@ def test_other_sizes_are_refused(text: str) -> None:
 
 
 def test_the_default_is_half_a_share_and_never_much() -> None:
-    assert default_memory(None, 1) == 512 * MIB
-    assert default_memory(64 << 30, 2) == 512 * MIB
+    assert default_memory(None, 1) == 600 * MIB
+    assert default_memory(64 << 30, 2) == 600 * MIB
     assert default_memory(1 << 30, 2) == 256 * MIB
 
 
@@ -84,7 +84,7 @@ def test_windows_keep_within_the_budget_and_on_the_block_grid(
 
 def test_the_need_does_not_grow_with_the_scene() -> None:
     small, large = series_with(512, 512, (128, 128)), series_with(20480, 20480, (128, 128))
-    plans = [make_plan(series, model_with(series, 1), 512, 600 * MIB) for series in (small, large)]  # type: ignore[arg-type]
+    plans = [make_plan(series, model_with(series, 1), 512, 700 * MIB) for series in (small, large)]  # type: ignore[arg-type]
     assert plans[0].needed == plans[1].needed
     assert plans[1].tiles == 1600 * plans[0].tiles
 
@@ -93,7 +93,7 @@ def test_too_little_memory_and_odd_tiles_are_refused() -> None:
     series = series_with(100, 100, (16, 16))
     model = model_with(series, 1)
     with pytest.raises(
-        DltsError, match="is too little for this series and model: a worker needs at least 321"
+        DltsError, match="is too little for this series and model: a worker needs at least 449"
     ):
         make_plan(series, model, 512, 100 * MIB)  # type: ignore[arg-type]
     for tile in (0, -5, 100_000):

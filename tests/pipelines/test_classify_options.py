@@ -226,8 +226,8 @@ def test_a_dry_run_tells_and_writes_no_map(
 def test_plan_is_the_dry_run(scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_model(tmp_path / "model", scene.spec)
     flags = ["-i", str(scene.folder), "-m", str(model), "-o", str(tmp_path / "map.tif")]
-    assert dlts(["plan", *flags, "--memory", "400MB"]) == 0
-    assert "of 400 MiB" in capsys.readouterr().out
+    assert dlts(["plan", *flags, "--memory", "600MB"]) == 0
+    assert "of 600 MiB" in capsys.readouterr().out
     assert not (tmp_path / "map.tif").exists()
 
 

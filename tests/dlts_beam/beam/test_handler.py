@@ -11,6 +11,7 @@ from dlts_beam.beam.handler import (
     Skipped,
     Unread,
     WindowModelHandler,
+    give_freed_memory_back,
     keep_freed_memory,
     labelled_pixels,
 )
@@ -95,5 +96,6 @@ def test_the_centre_decides_how_often_a_pixel_was_seen() -> None:
     assert [bool(labelled_pixels(cube, least)[0, 0]) for least in (1, 2, 3)] == [True, True, False]
 
 
-def test_freed_memory_can_be_kept() -> None:
+def test_freed_memory_can_be_kept_and_given_back() -> None:
     keep_freed_memory()
+    give_freed_memory_back()
