@@ -11,7 +11,6 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import rasterio
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineResult
@@ -35,6 +34,7 @@ from dlts_beam.fit_rule import DATE_TOLERANCE, check_fit, select_interval
 from dlts_beam.grid import Tile, iter_tiles
 from dlts_beam.io.area import Area, area_digest
 from dlts_beam.io.raster.assemble import output_driver
+from dlts_beam.io.raster.gdal import gdal_version
 from dlts_beam.io.raster.parts import MAP, checksum
 from dlts_beam.machine import available_memory
 from dlts_beam.model_folder import SavedModel, find_saved_model, model_digest
@@ -301,7 +301,7 @@ def _record(
             "python": platform.python_version(),
             "apache-beam": beam.__version__,
             "numpy": np.__version__,
-            "gdal": rasterio.__gdal_version__,
+            "gdal": gdal_version(),
         },
         notes=planned.notes,
         quarantine=broken,

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
-from rasterio.crs import CRS
-from rasterio.warp import transform
 
 from dlts_beam import storage
 from dlts_beam.beam.assembly import MapJob
@@ -19,6 +17,7 @@ from dlts_beam.beam.map_run import MapPlan
 from dlts_beam.beam.runner import runs_in_process
 from dlts_beam.engines import Engine
 from dlts_beam.grid import Window, split_window
+from dlts_beam.io.raster.gdal import to_lonlat
 from dlts_beam.io.raster.reader import SeriesReader
 from dlts_beam.plan import MIB
 from dlts_beam.progress import duration
@@ -115,7 +114,7 @@ def tiles_geojson(job: MapJob) -> str:
             (row, col),
         ]
         xs, ys = zip(*(job.series.grid.xy(r, c) for r, c in corners), strict=True)
-        lon, lat = transform(CRS.from_user_input(job.series.grid.crs), CRS.from_epsg(4326), xs, ys)[:2]
+        lon, lat = to_lonlat(job.series.grid.crs, xs, ys)
         ring = [[round(x, 7), round(y, 7)] for x, y in zip(lon, lat, strict=True)]
         features.append(
             {
