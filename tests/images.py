@@ -29,7 +29,7 @@ def write_image(
     tags: dict[str, str] | None = None,
     **profile: Any,
 ) -> Path:
-    """Write ``values`` (row, col) or (band, row, col); (row, col) is its place on a lattice of 10 m pixels."""
+    """Write ``values`` (row, col) or (band, row, col); (row, col) its place on a lattice of 10 m pixels."""
     values = np.asarray(values)
     values = values[np.newaxis] if values.ndim == 2 else values
     transform = rasterio.Affine(pixel, 0, 500000 + 10 * col, 0, -pixel, 9000000 - 10 * row)
