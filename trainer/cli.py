@@ -92,7 +92,9 @@ class _ListModels(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from trainer.listing import model_table
         from trainer.models import ModelShape
+        from trainer.start import load_tensorflow
 
+        load_tensorflow()
         print(model_table(ModelShape(time_steps=24, bands=4, patch=3, classes=5)))
         parser.exit()
 
