@@ -42,7 +42,7 @@ lint: venv
 
 bench: venv
 	@set -e; for file in benchmarks/[!_]*.py; do \
-	  if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python "$$file"; fi; \
+	  if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)"; fi; \
 	done
 
 real: venv
