@@ -39,7 +39,7 @@ class FitData:
 
 
 def steps_per_epoch(data: FitData, batch_size: int, replicas: int = 1) -> int:
-    """Batches in one epoch, the last and smaller one included."""
+    """Batches in one epoch; their sizes differ by one sample (of each replica) at most."""
     count = len(data.training) // replicas * replicas
     return -(-count // batch_size)
 
@@ -57,18 +57,24 @@ def training_feed(
     """Batches (series, one-hot classes, weights) of all epochs from ``first_epoch`` on, one after another.
 
     Every epoch is a new permutation made from the seed and the epoch's number, so training that is taken up
-    at epoch 7 sees what an uninterrupted one would have seen. For several replicas, an epoch leaves out the
-    few samples that cannot be shared out evenly; they are others each time. With ``pieces``, each batch is
-    cut into one part per replica, and only the parts of these replicas come, one after another.
+    at epoch 7 sees what an uninterrupted one would have seen. Its samples are dealt out evenly: a last batch
+    of the one or two that are left over would have no spread of its own, and ruin batch normalisation. For
+    several replicas, an epoch leaves out the few samples that cannot be shared out evenly; they are others
+    each time. With ``pieces``, each batch is cut into one part per replica, and only the parts of these
+    replicas come, one after another.
     """
     places = tf.constant(data.training)
-    count = len(data.training) // replicas * replicas
+    shares = len(data.training) // replicas  # samples of one replica
+    count, steps = shares * replicas, steps_per_epoch(data, batch_size, replicas)
+    bounds = tf.constant([number * shares // steps * replicas for number in range(steps + 1)], tf.int64)
 
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         pair = tf.stack([tf.constant(seed, tf.int64), epoch])
         order = tf.random.experimental.stateless_shuffle(places, pair)[:count]
-        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate()
-        return batches.map(lambda number, batch: (batch, epoch * _EPOCH_STRIDE + number))
+        numbers = tf.data.Dataset.range(steps)
+        return numbers.map(
+            lambda number: (order[bounds[number] : bounds[number + 1]], epoch * _EPOCH_STRIDE + number)
+        )
 
     def cut(batch: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
         parts = [(batch[piece::replicas], number * replicas + piece) for piece in pieces or ()]

@@ -61,7 +61,7 @@ def test_an_epoch_is_a_permutation_that_seed_and_number_decide() -> None:
 
     two = batches(0, 2)
     steps = steps_per_epoch(data, 6)
-    assert [len(batch) for batch in two] == [6, 6, 6, 2] * 2
+    assert [len(batch) for batch in two] == [5, 5, 5, 5] * 2
     first, second = np.concatenate(two[:steps]), np.concatenate(two[steps:])
     wanted = np.sort(data.series[data.training][:, 0, 0, 0, 0])
     np.testing.assert_array_equal(np.sort(first[:, 0]), wanted)
@@ -69,6 +69,17 @@ def test_an_epoch_is_a_permutation_that_seed_and_number_decide() -> None:
     assert (first != second).any()
     np.testing.assert_array_equal(np.concatenate(batches(1, 2)), second)
     assert (np.concatenate(batches(0, 1, seed=3)) != first).any()
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_no_batch_is_a_small_rest(replicas: int) -> None:
+    for count in (33, 34, 65, 97):
+        data = make_data(count, 0)
+        sizes = [len(x) for x, _, _ in training_feed(data, 2, 32, 0, 1, None, replicas).as_numpy_iterator()]
+        assert len(sizes) == steps_per_epoch(data, 32, replicas)
+        assert sum(sizes) == len(data.training) // replicas * replicas
+        assert max(sizes) <= 32
+        assert max(sizes) - min(sizes) <= replicas
 
 
 def test_mapped_series_give_the_same_batches(tmp_path: Path) -> None:
