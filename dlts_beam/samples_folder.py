@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -14,13 +16,19 @@ from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid
 from dlts_beam.labels import Label
 from dlts_beam.plan_files import PLANS
-from dlts_beam.records import schema_text
+from dlts_beam.quality import QUALITY_CSV, header_line, read_rows
+from dlts_beam.records import RecordLayout, schema_text
+from dlts_beam.samples_page import SAMPLES_HTML, Overview, samples_page
 from dlts_beam.sampling import Candidates
 from dlts_beam.shards import ShardResult, ShardSettings
 from dlts_beam.spec.samples import CLASSES_CSV, REJECTED_CSV, SAMPLES_JSON, SCHEMA_PBTXT, SamplesSpec
 from dlts_beam.spec.series import SeriesSpec
+from dlts_beam.statistics import STATISTICS_JSON, Table
 
+# Between the two passes over the samples, and then to the launcher: gone when the command ends.
+SUMMARY = "summary"
 RESULTS_JSON = "results.json"  # from the workers to the launcher: gone when the command ends
+_BESIDE = (CLASSES_CSV, REJECTED_CSV, SCHEMA_PBTXT, STATISTICS_JSON, QUALITY_CSV, SAMPLES_HTML)
 _SHARD = re.compile(r"samples-\d{5}-of-\d{5}\.tfrecord\.gz")
 
 
@@ -33,24 +41,25 @@ def clear_folder(folder: str) -> None:
     clear_scratch(folder)
     for entry in storage.list_files(folder):
         name = storage.name(entry.path)
-        if _SHARD.fullmatch(name) or name in (CLASSES_CSV, REJECTED_CSV, SCHEMA_PBTXT):
+        if _SHARD.fullmatch(name) or name in _BESIDE:
             storage.remove(entry.path)
 
 
 def clear_scratch(folder: str) -> None:
     """Remove what passes between launcher and workers."""
-    storage.remove_tree(storage.join(folder, PLANS))
+    for name in (PLANS, SUMMARY):
+        storage.remove_tree(storage.join(folder, name))
     storage.remove(storage.join(folder, RESULTS_JSON))
 
 
-def complete_folder(
+def account_for(
     settings: ShardSettings,
     series: SeriesSpec,
     chosen: Chosen,
     results: Sequence[ShardResult],
     labels: Sequence[Label | None],
 ) -> SamplesSpec:
-    """Balance both ledgers and write everything beside the shards.
+    """Balance both ledgers, write ``rejected.csv``, and give what ``samples.json`` is going to say.
 
     Args:
         settings: of the shards.
@@ -75,7 +84,7 @@ def complete_folder(
         raise DltsError(
             f"no sample is left of {candidates.total} pixels: {reasons}; see {REJECTED_CSV} in {folder}"
         )
-    spec = SamplesSpec(
+    return SamplesSpec(
         series=series.fingerprint(),
         grid=series.grid,
         steps=chosen.steps,
@@ -92,11 +101,43 @@ def complete_folder(
         kept=settings.layout.kept,
         interval=settings.cuts[0].interval is not None,
     )
-    storage.write_text(storage.join(folder, CLASSES_CSV), chosen.classes.to_csv())
-    schema = schema_text(settings.layout, len(chosen.classes))
+
+
+def complete_folder(spec: SamplesSpec, folder: str) -> None:
+    """Write everything else beside the shards; ``statistics.json`` and the scores must be there.
+
+    Raises:
+        DltsError: the scores are not those of all samples.
+    """
+    storage.write_text(storage.join(folder, CLASSES_CSV), spec.classes.to_csv())
+    schema = schema_text(RecordLayout.of(spec), len(spec.classes))
     storage.write_text(storage.join(folder, SCHEMA_PBTXT), schema)
+    _gather_quality(storage.join(folder, QUALITY_CSV), storage.join(folder, SUMMARY))
+    with _open_text(storage.join(folder, QUALITY_CSV)) as lines:
+        overview = Overview(read_rows(lines), spec.classes.names)
+    if overview.rows != spec.samples:
+        raise DltsError(
+            f"{overview.rows} of the {spec.samples} samples in {folder} were scored: does another run write"
+            " to this folder? Run this one again, alone"
+        )
+    table = Table.from_json(storage.read_bytes(storage.join(folder, STATISTICS_JSON)))
+    storage.write_text(storage.join(folder, SAMPLES_HTML), samples_page(spec, table, overview))
     storage.write_text(storage.join(folder, SAMPLES_JSON), spec.to_json())
-    return spec
+
+
+def _gather_quality(path: str, parts: str) -> None:
+    """Put the lines of all scored parts together, in the order of shards."""
+    with storage.open_atomic(path) as out:
+        out.write(header_line().encode())
+        for entry in storage.list_files(parts):
+            if entry.path.endswith(".csv"):
+                out.write(storage.read_bytes(entry.path))
+
+
+@contextmanager
+def _open_text(path: str) -> Iterator[io.TextIOWrapper]:
+    with storage.open_read(path) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+        yield text
 
 
 def _rejected(reason: str, entries: Sequence[tuple[int, int, int]], grid: Grid) -> Rejected:

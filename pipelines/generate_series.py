@@ -27,7 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="dlts generate-series",
         description="Cut the patch series of labelled points or polygons out of a series and write them as "
         "TFRecords, with samples.json, classes.csv, schema.pbtxt, and rejected.csv, which accounts for "
-        "everything that became no sample.",
+        "everything that became no sample; statistics.json and quality.csv say what the samples are like, "
+        "and samples.html shows it.",
         epilog="Example: dlts generate-series -i series -s points.gpkg -c class -o samples",
     )
     need = parser.add_argument_group("what to read and write")
@@ -93,7 +94,7 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     from dlts_beam.candidates import choose_candidates
     from dlts_beam.io.vector import read_places
     from dlts_beam.plan_files import write_plan
-    from dlts_beam.samples_folder import clear_folder, clear_scratch, complete_folder
+    from dlts_beam.samples_folder import account_for, clear_folder, clear_scratch, complete_folder
     from dlts_beam.sampling import plan_shards
 
     _check_flags(args)
@@ -115,9 +116,11 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
             )
         ]
         results = _extract(args, options, series, settings, plans)
+        spec = account_for(settings, series, chosen, results, places.labels)
+        _summarise(args, options, spec)
+        complete_folder(spec, args.series_dir)
     finally:
         clear_scratch(args.series_dir)
-    spec = complete_folder(settings, series, chosen, results, places.labels)
     _report(spec, args.series_dir)
 
 
@@ -218,14 +221,38 @@ def _extract(
     return read_results(path, plans)
 
 
+def _summarise(args: argparse.Namespace, options: PipelineOptions, spec: SamplesSpec) -> None:
+    """Read the written samples back: their statistics, and a quality score for each."""
+    import apache_beam as beam
+
+    from dlts_beam import storage
+    from dlts_beam.beam.runner import run_pipeline
+    from dlts_beam.beam.statistics import SummariseSamples
+    from dlts_beam.spec import shard_name
+
+    paths = [storage.join(args.series_dir, shard_name(n, spec.shards)) for n in range(spec.shards)]
+
+    def build(pipeline: beam.Pipeline) -> object:
+        return (
+            pipeline
+            | "Shards" >> beam.Create(list(enumerate(paths)))
+            | "SummariseSamples" >> SummariseSamples(spec, args.series_dir)
+        )
+
+    run_pipeline(build, options)
+
+
 def _report(spec: SamplesSpec, folder: str) -> None:
+    from dlts_beam import storage
     from dlts_beam.accounts import ledger_text
     from dlts_beam.samples_folder import class_table_text
+    from dlts_beam.samples_page import SAMPLES_HTML
 
     print(class_table_text(spec))
     print(ledger_text("features", spec.features))
     print(ledger_text("candidate pixels", spec.candidates))
     print(f"wrote {spec.samples} samples of shape {spec.shape} in {spec.shards} files to {folder}")
+    print(f"look at them in {storage.join(folder, SAMPLES_HTML)}")
 
 
 if __name__ == "__main__":

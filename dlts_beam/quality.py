@@ -1,0 +1,174 @@
+"""How well a sample's label agrees with those of similar series: a score in 0..1 for each sample.
+
+Series are compared at the centre pixel, gaps filled, in z-scores per band. A sample is judged by its nearest
+neighbours alone, never by itself nor by others of its own feature (which share its label, right or wrong).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from dlts_beam.centres import Centres
+from dlts_beam.grid import Grid
+from dlts_beam.sampling import centres as map_centres
+from dlts_beam.statistics import Moments
+from dlts_beam.tensors.preparation import fill_gaps
+
+QUALITY_CSV = "quality.csv"
+HEADER = ("id", "quality", "x", "y", "label", "neighbours")
+NEIGHBOURS = 15
+# Samples that can be neighbours: all in most sets, else an even draw; their numbers take 12 bits.
+REFERENCES = 4096
+_NUMBER_BITS = REFERENCES - 1
+BLOCK = 512  # samples compared at once: a block of distances takes 8 MiB
+DIGITS = 4
+
+
+class Scores(NamedTuple):
+    """float32 (N,) in 0..1, and int64 (N,), the class that most neighbours have (-1 without neighbours)."""
+
+    quality: np.ndarray
+    majority: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores samples against references.
+
+    Attributes:
+        mean, sd: float64 (B,), of all samples.
+        series: float32 (R, T x B), the references' z-scores.
+        norms: float32 (R,), their squared lengths.
+        class_id, feature: int64 (R,), of the references.
+        ids: bytes (R,).
+        classes: number of classes.
+    """
+
+    mean: np.ndarray
+    sd: np.ndarray
+    series: np.ndarray
+    norms: np.ndarray
+    class_id: np.ndarray
+    feature: np.ndarray
+    ids: np.ndarray
+    classes: int
+
+    @classmethod
+    def of(cls, references: Centres, moments: Moments) -> Scorer:
+        """Of at most ``REFERENCES`` samples, and the moments (K, T, B) of all."""
+        if len(references) > REFERENCES:
+            raise ValueError(f"there can be {REFERENCES} references; got {len(references)}")
+        bands = moments.over(0, 1)
+        series = normalised(references, bands.mean, bands.sd)
+        norms = np.einsum("ij,ij->i", series, series)
+        parts = references.class_id, references.feature, references.ids
+        return cls(bands.mean, bands.sd, series, norms, *parts, len(moments.count))
+
+    def score(self, centres: Centres) -> Scores:
+        """The score of each sample.
+
+        The share of the nearest neighbours with the sample's own class; the neighbour of rank r counts
+        1 / sqrt(r). There are 15, or as many as the class has other references: a class of six can be good.
+        A sample without any neighbour scores 1: nothing speaks against it.
+        """
+        quality = np.empty(len(centres), np.float32)
+        majority = np.empty(len(centres), np.int64)
+        series = normalised(centres, self.mean, self.sd)
+        for start in range(0, len(centres), BLOCK):
+            part = slice(start, start + BLOCK)
+            near = self._nearest(series[part], centres.feature[part])
+            quality[part], majority[part] = self._agreement(near, centres.class_id[part])
+        return Scores(quality, majority)
+
+    def _nearest(self, series: np.ndarray, feature: np.ndarray) -> np.ndarray:
+        """int64 (n, k), numbers of the nearest references in order; -1 where there are no more."""
+        count = len(series)
+        # Always a full block, so that a sample's distances do not depend on how many stand beside it.
+        block = np.zeros((BLOCK, series.shape[1]), np.float32)
+        block[:count] = series
+        squares = block @ self.series.T
+        squares *= -2
+        squares += self.norms
+        squares += np.einsum("ij,ij->i", block, block)[:, None]
+        np.maximum(squares, 0, out=squares)
+        squares = squares[:count]
+        squares[feature[:, None] == self.feature] = np.inf
+        # The lowest bits of a distance make room for the reference's number: one partition finds both, and
+        # ties have one order. Floats that are not negative compare like their bits.
+        keys = squares.view(np.int32)
+        keys &= ~np.int32(_NUMBER_BITS)
+        keys |= np.arange(len(self.series), dtype=np.int32)
+        wanted = min(NEIGHBOURS, len(self.series))
+        nearest = np.sort(np.partition(keys, wanted - 1, axis=1)[:, :wanted], axis=1)
+        gone = np.float32(np.inf).view(np.int32)
+        return np.where(nearest >= gone, -1, nearest & _NUMBER_BITS).astype(np.int64)
+
+    def _agreement(self, near: np.ndarray, class_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rank = np.arange(near.shape[1])
+        there = near >= 0
+        others = np.bincount(self.class_id, minlength=self.classes)[class_id] - 1
+        judged = there & (rank < np.maximum(others, 1)[:, None])
+        weights = (1 / np.sqrt(rank + 1)).astype(np.float32)
+        votes = self.class_id[near]
+        total = (judged * weights).sum(axis=1)
+        agree = ((votes == class_id[:, None]) & judged) @ weights
+        quality = np.where(total > 0, agree / np.where(total > 0, total, 1), 1)
+        ballots = np.zeros((len(near), self.classes), np.float32)
+        for column in range(near.shape[1]):
+            ballots[np.arange(len(near)), votes[:, column]] += weights[column] * there[:, column]
+        return quality, np.where(there.any(axis=1), ballots.argmax(axis=1), -1)
+
+
+def normalised(centres: Centres, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    """float32 (N, T x B): z-scores per band, gaps filled over days; the mean where nothing was observed."""
+    scale = np.where(sd > 0, sd, 1)
+    values = ((centres.values - mean) / scale).astype(np.float32)
+    values[~centres.valid] = 0
+    filled = fill_gaps(
+        np.ascontiguousarray(np.moveaxis(values, 0, 1)),
+        np.ascontiguousarray(np.moveaxis(centres.valid, 0, 1)),
+        np.ascontiguousarray(centres.days.T),
+        np.zeros(len(mean), np.float32),
+    )
+    return np.ascontiguousarray(np.moveaxis(filled, 1, 0)).reshape(len(centres), -1)
+
+
+class Row(NamedTuple):
+    """One line of ``quality.csv``."""
+
+    id: str
+    quality: float
+    x: float
+    y: float
+    label: str
+    neighbours: str
+
+
+def csv_lines(centres: Centres, scores: Scores, grid: Grid, names: tuple[str, ...]) -> str:
+    """Lines of ``quality.csv``, one for each sample in order; ``neighbours`` is the neighbours' class."""
+    x, y = map_centres(grid, centres.row, centres.col)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = (centres.ids, scores.quality, x, y, centres.class_id, scores.majority)
+    for name, quality, at_x, at_y, own, other in zip(*(c.tolist() for c in columns), strict=True):
+        majority = "" if other < 0 else names[other]
+        writer.writerow((name.decode(), f"{quality:.{DIGITS}f}", at_x, at_y, names[own], majority))
+    return text.getvalue()
+
+
+def header_line() -> str:
+    """The first line of ``quality.csv``."""
+    return ",".join(HEADER) + "\n"
+
+
+def read_rows(lines: Iterable[str]) -> Iterator[Row]:
+    """The rows of ``quality.csv``, its header included in ``lines``."""
+    for row in csv.DictReader(lines):
+        quality, x, y = (float(row[name]) for name in ("quality", "x", "y"))
+        yield Row(row["id"], quality, x, y, row["label"], row["neighbours"])
