@@ -82,6 +82,7 @@ class Summary:
     Attributes:
         moments: of shape (K, T, B).
         sketches: one `QuantilesSketch` for each class, T x B streams; None where tfx-bsl is missing.
+        sketched: bool (K, T, B): streams of the sketches that hold a value.
         drawn: an even draw, for neighbours (and for quantiles where there are no sketches).
     """
 
@@ -89,6 +90,7 @@ class Summary:
         """Of no samples yet; ``samples`` says how many there are in all."""
         self.shape, self.samples = (classes, steps, bands), samples
         self.moments = Moments.none(self.shape)
+        self.sketched = np.zeros(self.shape, bool)
         self.drawn: list[Centres] = []
         self.sketches: list[Any] | None = None
         if importlib.util.find_spec("tfx_bsl"):
@@ -117,12 +119,14 @@ class Summary:
 
         if self.sketches is not None and chosen.any():
             values, missing = centres.values[chosen].ravel(), ~centres.valid[chosen].ravel()
+            self.sketched[class_id] |= centres.valid[chosen].any(axis=0)
             self.sketches[class_id].AddValues(pa.array(values.astype(np.float64), mask=missing))
 
     def merge(self, other: Summary) -> None:
         """Take in what another one knows."""
         self.moments = self.moments.merge(other.moments)
         self.drawn += other.drawn
+        self.sketched |= other.sketched
         if self.sketches is not None and other.sketches is not None:
             for mine, theirs in zip(self.sketches, other.sketches, strict=True):
                 mine.Merge(theirs)
@@ -145,10 +149,9 @@ class Summary:
             if self.sketches is not None:
                 places = [round(level * PARTS) for level in LEVELS]
                 found = self.sketches[class_id].GetQuantiles(PARTS).flatten()
-                steps, bands = self.shape[1:]
-                out[class_id] = found.to_numpy(zero_copy_only=False).reshape(steps, bands, PARTS + 1)[
-                    ..., places
-                ]
+                # A stream without a value is left out of what the sketch gives.
+                rows = found.to_numpy(zero_copy_only=False).reshape(-1, PARTS + 1)
+                out[class_id][self.sketched[class_id]] = rows[:, places]
             else:
                 own = drawn.class_id == class_id
                 out[class_id] = _quantiles(drawn.values[own], drawn.valid[own])
