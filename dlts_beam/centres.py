@@ -6,7 +6,7 @@ import importlib.util
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import cache, partial
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -116,29 +116,29 @@ def iter_centres(path: str, spec: SamplesSpec, decode: Decode | None = None) -> 
 def default_decode(layout: RecordLayout, classes: int) -> Decode:
     """Through tfx-bsl into Arrow, or plainly on machines without a wheel of it."""
     if importlib.util.find_spec("tfx_bsl"):
-        return partial(decode_with_tfx_bsl, schema=schema_text(layout, classes))
+        # One decoder for each call: it keeps its state between batches and must not be shared by threads.
+        return partial(decode_with_tfx_bsl, decoder=tfx_bsl_decoder(layout, classes))
     return decode_plain
 
 
-def decode_with_tfx_bsl(records: Sequence[bytes], schema: str) -> dict[str, Any]:
+def decode_with_tfx_bsl(records: Sequence[bytes], decoder: Any) -> dict[str, Any]:
     """One Arrow record batch of N records, through the decoder that TFXIO itself uses.
 
     The decoder alone: `tfx_bsl.tfxio` loads TensorFlow with it, 0.8 GB and many seconds in every worker.
     """
-    batch = _tfx_bsl_decoder(schema).DecodeBatch(list(records))
+    batch = decoder.DecodeBatch(list(records))
     flat = {name: batch.column(name).flatten() for name in batch.schema.names}
     out: dict[str, Any] = {name: flat[name].to_pylist() for name in _BYTES}
     return out | {name: flat[name].to_numpy() for name in _INTS}
 
 
-@cache
-def _tfx_bsl_decoder(schema: str) -> Any:
-    """A decoder of the wanted features alone; the text is that of ``schema.pbtxt``."""
+def tfx_bsl_decoder(layout: RecordLayout, classes: int) -> Any:
+    """A decoder of the wanted features alone, made from the schema that lies beside the records."""
     from google.protobuf import text_format
     from tensorflow_metadata.proto.v0 import schema_pb2
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-    whole = text_format.Parse(schema, schema_pb2.Schema())
+    whole = text_format.Parse(schema_text(layout, classes), schema_pb2.Schema())
     wanted = schema_pb2.Schema(feature=[entry for entry in whole.feature if entry.name in _BYTES + _INTS])
     return ExamplesToRecordBatchDecoder(wanted.SerializeToString())
 

@@ -86,9 +86,9 @@ class Summary:
         drawn: an even draw, for neighbours (and for quantiles where there are no sketches).
     """
 
-    def __init__(self, classes: int, steps: int, bands: int, samples: int) -> None:
-        """Of no samples yet; ``samples`` says how many there are in all."""
-        self.shape, self.samples = (classes, steps, bands), samples
+    def __init__(self, class_counts: Sequence[int], steps: int, bands: int) -> None:
+        """Of no samples yet; ``class_counts`` says how many there are in all."""
+        self.shape, self.samples = (len(class_counts), steps, bands), sum(class_counts)
         self.moments = Moments.none(self.shape)
         self.sketched = np.zeros(self.shape, bool)
         self.drawn: list[Centres] = []
@@ -96,8 +96,8 @@ class Summary:
         if importlib.util.find_spec("tfx_bsl"):
             from tfx_bsl.sketches import QuantilesSketch
 
-            most = min(samples, SKETCHED)
-            self.sketches = [QuantilesSketch(EPSILON, most, steps * bands) for _ in range(classes)]
+            most = [max(1, min(count, SKETCHED)) for count in class_counts]
+            self.sketches = [QuantilesSketch(EPSILON, count, steps * bands) for count in most]
 
     def add(self, centres: Centres, draw: int) -> None:
         """Take samples in, about ``draw`` of all samples into ``drawn``."""
@@ -148,10 +148,9 @@ class Summary:
         for class_id in range(self.shape[0]):
             if self.sketches is not None:
                 places = [round(level * PARTS) for level in LEVELS]
-                found = self.sketches[class_id].GetQuantiles(PARTS).flatten()
-                # A stream without a value is left out of what the sketch gives.
-                rows = found.to_numpy(zero_copy_only=False).reshape(-1, PARTS + 1)
-                out[class_id][self.sketched[class_id]] = rows[:, places]
+                # One list for each stream that was given any value, in order.
+                found = self.sketches[class_id].GetQuantiles(PARTS).to_pylist()
+                out[class_id][self.sketched[class_id]] = np.reshape(found, (-1, PARTS + 1))[:, places]
             else:
                 own = drawn.class_id == class_id
                 out[class_id] = _quantiles(drawn.values[own], drawn.valid[own])

@@ -87,7 +87,7 @@ class SummariseShards(beam.DoFn):
 def empty_summary(spec: SamplesSpec) -> Summary:
     """A summary of no samples yet."""
     steps, _, _, bands = spec.shape
-    return Summary(len(spec.classes), steps, bands, spec.samples)
+    return Summary(spec.class_counts, steps, bands)
 
 
 def merge_summaries(pieces: Iterable[Piece], spec: SamplesSpec, folder: str) -> Scorer:
