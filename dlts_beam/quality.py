@@ -43,20 +43,17 @@ class Scorer:
 
     Attributes:
         mean, sd: float64 (B,), of all samples.
-        series: float32 (R, T x B), the references' z-scores.
-        norms: float32 (R,), their squared lengths.
-        class_id, feature: int64 (R,), of the references.
-        ids: bytes (R,).
+        factors: float32 (T x B + 2, R): -2 r, |r|^2 and 1 for the z-scores r of each reference, so that one
+            matrix product with (x, 1, |x|^2) gives all squared distances.
+        class_id, feature: int64 (R,), of the references, features ascending.
         classes: number of classes.
     """
 
     mean: np.ndarray
     sd: np.ndarray
-    series: np.ndarray
-    norms: np.ndarray
+    factors: np.ndarray
     class_id: np.ndarray
     feature: np.ndarray
-    ids: np.ndarray
     classes: int
 
     @classmethod
@@ -65,10 +62,11 @@ class Scorer:
         if len(references) > REFERENCES:
             raise ValueError(f"there can be {REFERENCES} references; got {len(references)}")
         bands = moments.over(0, 1)
-        series = normalised(references, bands.mean, bands.sd)
-        norms = np.einsum("ij,ij->i", series, series)
-        parts = references.class_id, references.feature, references.ids
-        return cls(bands.mean, bands.sd, series, norms, *parts, len(moments.count))
+        ordered = references.take(np.lexsort((references.ids, references.feature)))
+        series = normalised(ordered, bands.mean, bands.sd)
+        ones = np.ones((len(series), 1), np.float32)
+        factors = np.ascontiguousarray(np.hstack([-2 * series, _squares(series), ones]).T)
+        return cls(bands.mean, bands.sd, factors, ordered.class_id, ordered.feature, len(moments.count))
 
     def score(self, centres: Centres) -> Scores:
         """The score of each sample.
@@ -88,23 +86,20 @@ class Scorer:
 
     def _nearest(self, series: np.ndarray, feature: np.ndarray) -> np.ndarray:
         """int64 (n, k), numbers of the nearest references in order; -1 where there are no more."""
-        count = len(series)
+        count, width = series.shape
         # Always a full block, so that a sample's distances do not depend on how many stand beside it.
-        block = np.zeros((BLOCK, series.shape[1]), np.float32)
-        block[:count] = series
-        squares = block @ self.series.T
-        squares *= -2
-        squares += self.norms
-        squares += np.einsum("ij,ij->i", block, block)[:, None]
+        block = np.ones((BLOCK, width + 2), np.float32)
+        block[:count, :width] = series
+        block[:count, width + 1 :] = _squares(series)
+        squares = (block @ self.factors)[:count]
         np.maximum(squares, 0, out=squares)
-        squares = squares[:count]
-        squares[feature[:, None] == self.feature] = np.inf
+        squares[_members(self.feature, feature)] = np.inf
         # The lowest bits of a distance make room for the reference's number: one partition finds both, and
         # ties have one order. Floats that are not negative compare like their bits.
         keys = squares.view(np.int32)
         keys &= ~np.int32(_NUMBER_BITS)
-        keys |= np.arange(len(self.series), dtype=np.int32)
-        wanted = min(NEIGHBOURS, len(self.series))
+        keys |= np.arange(len(self.feature), dtype=np.int32)
+        wanted = min(NEIGHBOURS, len(self.feature))
         nearest = np.sort(np.partition(keys, wanted - 1, axis=1)[:, :wanted], axis=1)
         gone = np.float32(np.inf).view(np.int32)
         return np.where(nearest >= gone, -1, nearest & _NUMBER_BITS).astype(np.int64)
@@ -123,6 +118,20 @@ class Scorer:
         for column in range(near.shape[1]):
             ballots[np.arange(len(near)), votes[:, column]] += weights[column] * there[:, column]
         return quality, np.where(there.any(axis=1), ballots.argmax(axis=1), -1)
+
+
+def _squares(series: np.ndarray) -> np.ndarray:
+    """float32 (N, 1), squared lengths."""
+    return np.einsum("ij,ij->i", series, series)[:, None]
+
+
+def _members(ascending: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each wanted number stands among ascending ones: rows (of ``wanted``) and columns, pair by pair."""
+    first = np.searchsorted(ascending, wanted, "left")
+    counts = np.searchsorted(ascending, wanted, "right") - first
+    rows = np.repeat(np.arange(len(wanted)), counts)
+    before = np.cumsum(counts) - counts
+    return rows, np.arange(len(rows)) - np.repeat(before - first, counts)
 
 
 def normalised(centres: Centres, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -20,19 +21,18 @@ _MARGIN = 1.25  # a draw gives about the number wanted: enough of them to leave 
 
 
 class Piece(NamedTuple):
-    """A shard's samples so far: what is known of them, and where they lie for the next stage."""
+    """Scratch files of one shard: the pickled `Summary` of its samples, and their centres, batch by batch."""
 
-    shard: int
-    summary: Summary
-    paths: tuple[str, ...]
+    summary: str
+    centres: tuple[str, ...]
 
 
 class SummariseSamples(beam.PTransform):
     """Numbers and paths of shards (int, str) -> paths of files with lines of ``quality.csv``.
 
     Writes ``statistics.json``. Two passes: moments and quantiles of all samples; then every sample against
-    its neighbours. Only summaries and an even draw of centre pixels travel between them; the samples' own
-    centres lie in scratch files.
+    its neighbours. Only names of scratch files travel between stages, and to the second pass an even
+    draw of centre pixels.
     """
 
     def __init__(self, spec: SamplesSpec, folder: str) -> None:
@@ -81,7 +81,9 @@ class SummariseShards(beam.DoFn):
             paths.append(scratch)
             self._summarised.inc(len(centres))
         summary.compact()
-        yield Piece(number, summary, tuple(paths))
+        scratch = storage.join(self._folder, SUMMARY, f"shard-{number:05d}.pickle")
+        storage.write_bytes(scratch, pickle.dumps(summary))
+        yield Piece(scratch, tuple(paths))
 
 
 def empty_summary(spec: SamplesSpec) -> Summary:
@@ -92,16 +94,15 @@ def empty_summary(spec: SamplesSpec) -> Summary:
 
 def merge_summaries(pieces: Iterable[Piece], spec: SamplesSpec, folder: str) -> Scorer:
     """Write ``statistics.json`` of all samples; gives what scores them."""
-    ordered = sorted(pieces, key=lambda piece: piece.shard)
     whole = empty_summary(spec)
-    for piece in ordered:
-        whole.merge(piece.summary)
+    for path in sorted(piece.summary for piece in pieces):
+        whole.merge(pickle.loads(storage.read_bytes(path)))
     storage.write_text(storage.join(folder, STATISTICS_JSON), whole.to_table(spec).to_json())
     return Scorer.of(whole.references(REFERENCES), whole.moments)
 
 
 def _paths(piece: Piece) -> tuple[str, ...]:
-    return piece.paths
+    return piece.centres
 
 
 class ScoreSamples(beam.DoFn):
