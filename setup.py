@@ -46,6 +46,7 @@ EXTRAS = {
         "tf2onnx",
         "scikit-learn",
         "matplotlib",
+        "optuna",
         "tensorboard",
     ],
     "gcp": ["google-cloud-storage>=3.0"],

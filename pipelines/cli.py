@@ -27,6 +27,7 @@ COMMANDS = (
         "classify-img-series", "pipelines.classify_img_series", "step 4: series and model to a class map"
     ),
     Command("plan", "pipelines.plan", "what step 4 would do: tiles, bytes, memory, time"),
+    Command("tune", "trainer.tune", "try sizes and learning rates for step 3 on the validation split"),
     Command("demo", "pipelines.demo", "all four steps on a scene that is made up on the spot"),
 )
 

@@ -69,13 +69,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse; ``--model auto`` puts its settings in the place of all defaults that no flag replaces.
+def parse_args(
+    argv: Sequence[str] | None, parser: argparse.ArgumentParser | None = None
+) -> argparse.Namespace:
+    """Parse, by default as train-model does.
+
+    ``--model auto`` puts its settings in the place of all defaults that no flag replaces.
 
     Raises:
         DltsError: two flags exclude each other.
     """
-    parser = build_parser()
+    parser = build_parser() if parser is None else parser
     args = parser.parse_args(argv)
     if args.model == AUTO:
         parser.set_defaults(**{name: value for name, value in AUTO_FLAGS.items() if name != "model"})

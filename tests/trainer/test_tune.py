@@ -1,0 +1,77 @@
+"""The search goes on where it was killed, looks at the validation split only, and tells what to run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.helpers import make_fake, write_fake
+from trainer import tune
+from trainer.models import ARCHITECTURES
+
+
+def run(folder: Path, *flags: object) -> int:
+    given = ("-i", folder / "samples", "-o", folder / "tuned", "--model", "lstm", "-e", 2, *flags)
+    return tune.main([str(flag) for flag in given])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_fake(tmp_path / "samples", make_fake((20, 20)))
+    return tmp_path
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "tuned" / tune.TRIALS_CSV).open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_has_sizes_to_try_and_keeps_its_shape(name: str) -> None:
+    architecture = ARCHITECTURES[name]
+    space = tune.search_space(architecture.defaults)
+    assert space
+    for pick in (0, -1):
+        settings = architecture.settings({setting: values[pick] for setting, values in space.items()})
+        if "heads" in settings:
+            assert settings["width"] % settings["heads"] == 0
+
+
+def test_trials_resume_and_the_best_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = folder / "sizes.json"
+    sizes.write_text('{"units": 32}')
+    assert run(folder, "--trials", 2, "--model-config", sizes) == 0
+    first = rows(folder)
+    assert [row["trial"] for row in first] == ["0", "1"]
+    assert {row["units"] for row in first} <= {"16", "32", "64"}
+    capsys.readouterr()
+    assert run(folder, "--trials", 3, "--model-config", sizes) == 0
+    out = capsys.readouterr().out
+    assert "2 trials are finished already" in out
+    again = rows(folder)
+    assert again[:2] == first
+    assert len(again) == 3
+    best = min(again, key=lambda row: float(row["validation_loss"]))
+    config = json.loads((folder / "tuned" / tune.BEST_JSON).read_text())
+    assert config == {"units": int(best["units"])}
+    assert f"--model-config {folder}/tuned/{tune.BEST_JSON} -b {best['batch_size']} -l" in out
+
+
+def test_other_flags_are_another_search(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "--trials", 1) == 0
+    assert run(folder, "--trials", 1, "-s", 5) == 0
+    assert "finished already" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [(("--trials", 0), "--trials must be 1 or more"), (("-v", 0), "give -v above 0")],
+)
+def test_bad_flags_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], flags: tuple[object, ...], told: str
+) -> None:
+    assert run(folder, *flags) == 1
+    assert told in capsys.readouterr().err

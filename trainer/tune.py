@@ -1,0 +1,243 @@
+"""``dlts tune``: look for sizes, learning rate and batch size that suit the samples, with Optuna."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from dlts_beam import storage
+from dlts_beam.errors import DltsError
+from dlts_beam.spec import digest_of
+from trainer.cli import build_parser as train_parser
+from trainer.cli import parse_args
+from trainer.start import load_tensorflow
+
+if TYPE_CHECKING:
+    import optuna
+
+    from trainer.setup import Setup
+
+JOURNAL = "trials.journal"
+TRIALS_CSV = "trials.csv"
+BEST_JSON = "best.json"
+LEARNING_RATES = (1e-4, 1e-2)
+BATCH_SIZES = (16, 32, 64, 128)
+DROPOUTS = (0.0, 0.6)
+SIZE_FROM = 32  # whole-number settings from here on are sizes: they are halved and doubled
+SHOWN = 10
+
+DESCRIPTION = """\
+Try sizes of the architecture, learning rates and batch sizes, and keep those that do best on the validation
+split; the test split is never looked at. Takes every flag of train-model. Killed and started again with the
+same flags, it goes on after the last finished trial.
+"""
+EPILOG = """\
+example:
+  dlts tune -i series --model lstm -e 40 --trials 30 -o tuned
+writes tuned/trials.csv and tuned/best.json, and prints the train-model command that uses what did best.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags of train-model and ``--trials``."""
+    parser = train_parser()
+    parser.prog, parser.description, parser.epilog = "dlts tune", DESCRIPTION, EPILOG
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="in all (default: %(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the search; returns the exit status."""
+    try:
+        args = parse_args(argv, build_parser())
+        if args.trials < 1:
+            raise DltsError(f"--trials must be 1 or more; got {args.trials}")
+        if args.validation_split <= 0:
+            raise DltsError("tuning chooses by the validation split: give -v above 0, such as -v 0.15")
+        load_tensorflow()
+        return _tune(args)
+    except DltsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: stopped from the keyboard", file=sys.stderr)
+        return 130
+
+
+def search_space(config: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """What is tried for each setting of an architecture: sizes by choice, dropout rates by range.
+
+    Settings that are neither (kernel sizes, heads, members, layers) stay as they are.
+    """
+    space: dict[str, tuple[Any, ...]] = {}
+    for name, value in config.items():
+        if isinstance(value, int) and value >= SIZE_FROM:
+            space[name] = (value // 2, value, value * 2)
+        elif isinstance(value, float) and name.endswith("dropout"):
+            space[name] = DROPOUTS
+    return space
+
+
+def _tune(args: argparse.Namespace) -> int:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    from trainer.setup import make_setup, say
+    from trainer.split import assign_splits, check_splits
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    setup = make_setup(args)
+    samples = setup.samples
+    splits = assign_splits(samples.class_ids, setup.groups, args.seed, args.validation_split, args.test_split)
+    check_splits(splits, samples.class_ids, setup.spec.classes.names)
+    flags = {k: v for k, v in vars(args).items() if k not in ("output_dir", "trials", "checkpoint_seconds")}
+    name = digest_of([flags, samples.ids.tolist()])
+    folder = args.output_dir
+    with _journal(storage.join(folder, JOURNAL)) as (journal, keep):
+        backend = JournalStorage(JournalFileBackend(journal))
+        study = optuna.create_study(
+            storage=backend,
+            study_name=name,
+            load_if_exists=True,
+            sampler=optuna.samplers.TPESampler(seed=args.seed),
+        )
+        done = len(_finished(study))
+        if done:
+            say(f"{done} trials are finished already")
+        while len(_finished(study)) < args.trials:
+            trial = study.ask()
+            started = time.monotonic()
+            try:
+                loss, accuracy = _run_trial(trial, setup, splits)
+            except DltsError as error:
+                # A learning rate that ends in NaN is a result of the search, and shown in the table.
+                trial.set_user_attr("failed", str(error))
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            else:
+                trial.set_user_attr("accuracy", accuracy)
+                trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
+                study.tell(trial, loss)
+            keep()
+            say(_line(_finished(study)[-1]))
+        finished = _finished(study)
+    return _report(args, setup, finished)
+
+
+def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, float]:
+    """Train with what the trial suggests; mean log loss and accuracy on the validation split."""
+    import keras
+    import numpy as np
+
+    from dlts_beam.spec.model import DEFAULT_SAVED_MODEL
+    from trainer import evaluate
+    from trainer.folder import ModelFolder
+    from trainer.models import branches_of
+    from trainer.progress import set_branches
+    from trainer.setup import fit_splits
+
+    config = dict(setup.config)
+    for name, values in search_space(setup.config).items():
+        if isinstance(values[0], int):
+            config[name] = trial.suggest_categorical(name, values)
+        else:
+            config[name] = trial.suggest_float(name, *values, step=0.1)
+    settings = replace(
+        setup.settings,
+        learning_rate=trial.suggest_float("learning_rate", *LEARNING_RATES, log=True),
+        batch_size=trial.suggest_categorical("batch_size", BATCH_SIZES),
+    )
+    keras.backend.clear_session()
+    with tempfile.TemporaryDirectory(prefix="dlts-tune-") as scratch:
+        chosen = replace(setup, config=config, settings=settings)
+        fitted = fit_splits(chosen, splits, ModelFolder(scratch), log=lambda line: None)
+    set_branches(branches_of(fitted.model), fitted.reached, DEFAULT_SAVED_MODEL)
+    places = np.flatnonzero(splits == "validation")
+    probabilities = evaluate.predict(fitted.model, fitted.prepared, places)
+    truth = setup.samples.class_ids[places]
+    own = np.clip(probabilities[np.arange(len(places)), truth].astype(np.float64), 1e-7, 1)
+    accuracy = float((evaluate.predicted_classes(probabilities) == truth).mean())
+    return float(-np.log(own).mean()), accuracy
+
+
+@contextmanager
+def _journal(path: str) -> Iterator[tuple[str, Any]]:
+    """A local file for Optuna's journal, and a function that keeps it where ``path`` is on gs://."""
+    if not storage.is_remote(path):
+        storage.make_dirs(storage.parent(path))
+        yield path, lambda: None
+        return
+    with tempfile.TemporaryDirectory(prefix="dlts-tune-") as scratch:
+        local = os.path.join(scratch, JOURNAL)
+        if storage.exists(path):
+            with open(local, "wb") as file:
+                file.write(storage.read_bytes(path))
+        yield local, lambda: storage.upload(local, path)
+
+
+def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials that came to an end, failed ones too; those that a kill left unfinished do not count."""
+    import optuna
+
+    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL)
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state in ended]
+
+
+def _line(trial: optuna.trial.FrozenTrial) -> str:
+    tried = "  ".join(
+        f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in sorted(trial.params.items())
+    )
+    if trial.value is None:
+        return f"trial {trial.number}: failed: {trial.user_attrs.get('failed', 'stopped')}  ({tried})"
+    return (
+        f"trial {trial.number}: loss {trial.value:.4f}  accuracy {trial.user_attrs['accuracy']:.4f}  {tried}"
+    )
+
+
+def _report(args: argparse.Namespace, setup: Setup, trials: list[optuna.trial.FrozenTrial]) -> int:
+    """Write the tables; print the best trials and the command that uses the best one."""
+    names = sorted({name for trial in trials for name in trial.params})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", "validation_loss", "validation_accuracy", "seconds", *names, "failed"])
+    for trial in trials:
+        attributes = trial.user_attrs
+        loss = "" if trial.value is None else f"{trial.value:.6f}"
+        told = [attributes.get("accuracy", ""), attributes.get("seconds", "")]
+        tried = [trial.params.get(name, "") for name in names]
+        writer.writerow([trial.number, loss, *told, *tried, attributes.get("failed", "")])
+    storage.write_text(storage.join(args.output_dir, TRIALS_CSV), text.getvalue())
+    ranked = sorted(
+        (trial for trial in trials if trial.value is not None), key=lambda trial: trial.value or 0
+    )
+    if not ranked:
+        raise DltsError(f"every trial failed, the last with: {trials[-1].user_attrs.get('failed')}")
+    print(f"\nbest of {len(trials)} trials on the validation split:")
+    for trial in ranked[:SHOWN]:
+        print(f"  {_line(trial)}")
+    best = ranked[0].params
+    config = setup.config | {name: value for name, value in best.items() if name in setup.config}
+    path = storage.join(args.output_dir, BEST_JSON)
+    storage.write_text(path, json.dumps(config, indent=1) + "\n")
+    folders = " ".join(f"-i {folder}" for folder in args.series_dir)
+    print(
+        f"\nall trials: {storage.join(args.output_dir, TRIALS_CSV)}\nto train with the best:\n"
+        f"  dlts train-model {folders} --model {args.model} --model-config {path}"
+        f" -b {best['batch_size']} -l {best['learning_rate']:.6g} -e {args.epochs} -o model"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
