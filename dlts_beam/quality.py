@@ -126,7 +126,7 @@ def _squares(series: np.ndarray) -> np.ndarray:
 
 
 def _members(ascending: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each wanted number stands among ascending ones: rows (of ``wanted``) and columns, pair by pair."""
+    """Where wanted numbers stand among ascending ones: rows (of ``wanted``) and columns, pair by pair."""
     first = np.searchsorted(ascending, wanted, "left")
     counts = np.searchsorted(ascending, wanted, "right") - first
     rows = np.repeat(np.arange(len(wanted)), counts)
