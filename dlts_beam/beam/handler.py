@@ -19,13 +19,17 @@ from dlts_beam.grid import Window
 from dlts_beam.postprocess import quantise
 from dlts_beam.spec import PreparationSpec, ServingSpec
 from dlts_beam.tensors.inputs import prepare_window
-from dlts_beam.tensors.patches import iter_strips
+from dlts_beam.tensors.patches import iter_strips, replicate_edges
 from dlts_beam.tensors.preparation import count_observed, prepare
 
 NAMESPACE = "dlts"
 # glibc's mallopt: keep freed memory, so that temporaries are not given back to the kernel and zeroed
-# again for every strip. Each value is (parameter, bytes).
-_MALLOC = ((-1, 1 << 30), (-3, 32 << 20), (-2, 64 << 20))
+# again for every strip. The parameters are M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD.
+_TRIM, _PAD, _MAP = (-1, 1 << 30), (-2, 64 << 20), -3
+# Larger blocks do go back. Those of a window should; those that an engine asks for again and again should
+# not, and TensorFlow has such of more than ten MiB, while ONNX Runtime keeps its own.
+_LARGEST_KEPT = {"onnx": 8 << 20}
+_LARGEST_KEPT_ELSE = 32 << 20
 
 
 @dataclass
@@ -116,7 +120,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
 
     def load_model(self) -> Engine:
         """Load the engine; once per process."""
-        keep_freed_memory()
+        keep_freed_memory(_LARGEST_KEPT.get(self._engine, _LARGEST_KEPT_ELSE))
         return load_engine(self._folder, self._serving, self._engine)
 
     def run_inference(
@@ -152,6 +156,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
             place = np.cumsum(labelled.ravel()) - 1
             prepared = prepare_cube(cube, labelled, self._days, self._preparation, self._serving.halo)
             cube.release()
+            prepared = replicate_edges(prepared, cube.read, cube.window.grow(self._serving.halo))
             for strip in iter_strips(prepared, self._serving.halo, self._serving.batch, labelled):
                 before = time.perf_counter_ns()
                 probabilities = engine.predict(strip.cube)
@@ -179,10 +184,12 @@ def labelled_pixels(cube: Cube, min_valid: int) -> np.ndarray:
 def prepare_cube(
     cube: Cube, labelled: np.ndarray, days: np.ndarray, spec: PreparationSpec, halo: int
 ) -> np.ndarray:
-    """The model's input for a window: float32 (T', h + 2 * halo, w + 2 * halo, B')."""
-    padded = cube.window.grow(halo)
+    """The model's input for the pixels that were read: float32 (T', H, W, B').
+
+    The grid's edges are still to be repeated, which takes a copy: the cube itself can go before that.
+    """
     if halo > 0 or 2 * int(labelled.sum()) >= labelled.size:
-        return prepare_window(cube.values, cube.valid, days, spec, cube.read, padded)
+        return prepare_window(cube.values, cube.valid, days, spec, cube.read, cube.read)
     # Preparation works pixel by pixel, so the pixels that nobody wants may stay unprepared.
     some = prepare(cube.values[:, labelled], cube.valid[:, labelled], days, spec)
     prepared = np.zeros((len(some), *labelled.shape, some.shape[2]), np.float32)
@@ -190,11 +197,11 @@ def prepare_cube(
     return prepared
 
 
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory for the next strip; does nothing with other C libraries."""
+def keep_freed_memory(largest: int = _LARGEST_KEPT_ELSE) -> None:
+    """Tell glibc to keep freed blocks up to a size for the next strip; other C libraries are left alone."""
     mallopt = _libc("mallopt")
     if mallopt is not None:
-        for parameter, value in _MALLOC:
+        for parameter, value in (_TRIM, _PAD, (_MAP, largest)):
             mallopt(parameter, value)
 
 
