@@ -6,16 +6,19 @@ INSTALLED := $(VENV)/.installed
 # More arguments for pytest, and for the real-data run.
 TEST_FLAGS ?=
 REAL_FLAGS ?=
+# What make bench runs: all but what has a target of its own or only writes a table.
+BENCHMARKS ?= $(filter-out accuracy_table gpu_check,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[!_]*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench real clean
+.PHONY: help venv demo test lint bench gpu-check real clean
 
 help:
 	@echo "make venv    make $(VENV) with everything pinned (PYTHON=python3.12 to choose the interpreter)"
 	@echo "make demo    run the four steps on a synthetic scene and show how well it went"
 	@echo "make test    run the whole test suite (TEST_FLAGS='-k storage' for some of it)"
 	@echo "make lint    ruff and mypy"
-	@echo "make bench   run every benchmark"
+	@echo "make bench   run every benchmark (BENCHMARKS='classify memory' for some of them)"
+	@echo "make gpu-check  measure the serving models on a GPU, where there is one"
 	@echo "make real    run the four steps on the real series in ../shared/data"
 	@echo "make clean   remove $(VENV), builds and caches"
 
@@ -41,9 +44,10 @@ lint: venv
 	$(BIN)/mypy
 
 bench: venv
-	@set -e; for file in benchmarks/[!_]*.py; do \
-	  if [ -e "$$file" ]; then echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)"; fi; \
-	done
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
+
+gpu-check: venv
+	@$(BIN)/python -m benchmarks.gpu_check
 
 real: venv
 	@$(BIN)/python -m pipelines.real $(REAL_FLAGS)
