@@ -6,8 +6,8 @@ INSTALLED := $(VENV)/.installed
 # More arguments for pytest, and for the real-data run.
 TEST_FLAGS ?=
 REAL_FLAGS ?=
-# What make bench runs: all but what has a target of its own or only writes a table.
-BENCHMARKS ?= $(filter-out accuracy_table gpu_check,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[!_]*.py)))
+# What make bench runs: all but what has a target of its own.
+BENCHMARKS ?= $(filter-out gpu_check,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[!_]*.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint bench gpu-check real clean
