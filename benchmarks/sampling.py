@@ -3,8 +3,10 @@
     python -m benchmarks.sampling [--size 2048] [--steps 24] [--bands 4] [--million] [--folder scratch]
 
 The naive way opens each stacked band and reads a 3 x 3 block for every point and band; it is measured on a
-subset of the points in the same run. The plain read decodes every block that a point's patch touches once,
-all bands of a file in one call, in one thread for each worker. A table is printed, then one line of JSON.
+subset of the points in the same run. Neither makes statistics: ours runs with ``--no-summary``, and the
+command with its summary has a row of its own. The plain read decodes every block that a point's patch
+touches once, all bands of a file in one call, in one thread for each worker. A table is printed, then one
+line of JSON.
 """
 
 from __future__ import annotations
@@ -88,6 +90,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         "naive": lambda: naive_reads(series, few[:NAIVE_POINTS], options.bands),
         "few": lambda: run_step(folder, few, workers),
         "many": lambda: run_step(folder, many, workers),
+        "summary": lambda: run_step(folder, few, workers, summary=True),
     }
     if options.million:
         million = make_points(folder, options.size, 1_000_000)
@@ -103,6 +106,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         "naive": f"naive, {NAIVE_POINTS} points",
         "few": f"ours, {len(few):,} points",
         "many": f"ours, {len(many):,} points",
+        "summary": f"ours, {len(few):,} points with statistics and page",
         "million": "ours, 1,000,000 points",
     }
     print(f"{'':46} {'seconds':>9} {'processor':>9} {'peak MiB':>9}")
@@ -130,6 +134,8 @@ def figures(found: Mapping[str, Timed], points: int, workers: int) -> dict[str, 
         "tenfold_points_cpu": many.cpu / few.cpu,
         "peak_mib": few.peak_mib,
         "peak_mib_tenfold": many.peak_mib,
+        "with_summary_seconds": found["summary"].seconds,
+        "with_summary_vs_naive": naive.seconds / NAIVE_POINTS / (found["summary"].seconds / points),
         "points": points,
         "workers": workers,
     }
@@ -182,12 +188,13 @@ def points_path(folder: Path, count: int) -> Path:
     return folder / f"points_{count}.parquet"
 
 
-def run_step(folder: Path, points: np.ndarray, workers: int) -> Timed:
+def run_step(folder: Path, points: np.ndarray, workers: int, summary: bool = False) -> Timed:
     """The whole command, in a process of its own."""
     command = [
         sys.executable, "-m", "pipelines.generate_series", "-i", str(folder / "series"),
         "-s", str(points_path(folder, len(points))), "-o", str(folder / "samples"),
         f"--direct_num_workers={workers}",
+        *([] if summary else ["--no-summary"]),
     ]  # fmt: skip
     begin = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL)

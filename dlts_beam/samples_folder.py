@@ -103,15 +103,12 @@ def account_for(
     )
 
 
-def complete_folder(spec: SamplesSpec, folder: str) -> None:
-    """Write everything else beside the shards; ``statistics.json`` and the scores must be there.
+def show_summary(spec: SamplesSpec, folder: str) -> None:
+    """Gather the scores of all samples in ``quality.csv`` and show them, with the statistics, on a page.
 
     Raises:
         DltsError: the scores are not those of all samples.
     """
-    storage.write_text(storage.join(folder, CLASSES_CSV), spec.classes.to_csv())
-    schema = schema_text(RecordLayout.of(spec), len(spec.classes))
-    storage.write_text(storage.join(folder, SCHEMA_PBTXT), schema)
     _gather_quality(storage.join(folder, QUALITY_CSV), storage.join(folder, SUMMARY))
     with _open_text(storage.join(folder, QUALITY_CSV)) as lines:
         overview = Overview(read_rows(lines), spec.classes.names)
@@ -122,6 +119,13 @@ def complete_folder(spec: SamplesSpec, folder: str) -> None:
         )
     table = Table.from_json(storage.read_bytes(storage.join(folder, STATISTICS_JSON)))
     storage.write_text(storage.join(folder, SAMPLES_HTML), samples_page(spec, table, overview))
+
+
+def complete_folder(spec: SamplesSpec, folder: str) -> None:
+    """Write classes and schema, and last of all ``samples.json``: a folder without it is not complete."""
+    storage.write_text(storage.join(folder, CLASSES_CSV), spec.classes.to_csv())
+    schema = schema_text(RecordLayout.of(spec), len(spec.classes))
+    storage.write_text(storage.join(folder, SCHEMA_PBTXT), schema)
     storage.write_text(storage.join(folder, SAMPLES_JSON), spec.to_json())
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import struct
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -58,11 +59,16 @@ def encode_with_tfx_bsl(name: str, column: Column) -> list[bytes]:
     return [record[heads[len(record)] :] for record in records]
 
 
-@cache
-def _tfx_bsl_encoder() -> Any:
-    from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+# The encoder keeps state while it encodes, so every thread has its own.
+_OF_THREAD = threading.local()
 
-    return RecordBatchToExamplesEncoder()
+
+def _tfx_bsl_encoder() -> Any:
+    if not hasattr(_OF_THREAD, "encoder"):
+        from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+
+        _OF_THREAD.encoder = RecordBatchToExamplesEncoder()
+    return _OF_THREAD.encoder
 
 
 def _arrow_column(column: Column, pa: Any) -> Any:

@@ -81,6 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--skip-unreadable", action="store_true",
         help="reject the pixels of windows that cannot be read; else an unreadable image ends the run",
     )  # fmt: skip
+    run.add_argument(
+        "--no-summary", action="store_true",
+        help="leave out statistics.json, quality.csv and samples.html, which read all samples once more",
+    )  # fmt: skip
     return parser
 
 
@@ -94,7 +98,13 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     from dlts_beam.candidates import choose_candidates
     from dlts_beam.io.vector import read_places
     from dlts_beam.plan_files import write_plan
-    from dlts_beam.samples_folder import account_for, clear_folder, clear_scratch, complete_folder
+    from dlts_beam.samples_folder import (
+        account_for,
+        clear_folder,
+        clear_scratch,
+        complete_folder,
+        show_summary,
+    )
     from dlts_beam.sampling import plan_shards
 
     _check_flags(args)
@@ -117,11 +127,13 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
         ]
         results = _extract(args, options, series, settings, plans)
         spec = account_for(settings, series, chosen, results, places.labels)
-        _summarise(args, options, spec)
+        if not args.no_summary:
+            _summarise(args, options, spec)
+            show_summary(spec, args.series_dir)
         complete_folder(spec, args.series_dir)
     finally:
         clear_scratch(args.series_dir)
-    _report(spec, args.series_dir)
+    _report(spec, args.series_dir, summarised=not args.no_summary)
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -242,7 +254,7 @@ def _summarise(args: argparse.Namespace, options: PipelineOptions, spec: Samples
     run_pipeline(build, options)
 
 
-def _report(spec: SamplesSpec, folder: str) -> None:
+def _report(spec: SamplesSpec, folder: str, summarised: bool) -> None:
     from dlts_beam import storage
     from dlts_beam.accounts import ledger_text
     from dlts_beam.samples_folder import class_table_text
@@ -252,7 +264,8 @@ def _report(spec: SamplesSpec, folder: str) -> None:
     print(ledger_text("features", spec.features))
     print(ledger_text("candidate pixels", spec.candidates))
     print(f"wrote {spec.samples} samples of shape {spec.shape} in {spec.shards} files to {folder}")
-    print(f"look at them in {storage.join(folder, SAMPLES_HTML)}")
+    if summarised:
+        print(f"look at them in {storage.join(folder, SAMPLES_HTML)}")
 
 
 if __name__ == "__main__":

@@ -211,6 +211,18 @@ def test_everything_is_accounted_for(tmp_path: Path):
     }
 
 
+def test_the_summary_may_be_left_out_and_an_older_one_goes(scene, capsys: pytest.CaptureFixture[str]):
+    folder = scene[0]
+    summary = {"statistics.json", "quality.csv", "samples.html"}
+    assert run(folder) == 0
+    whole = digests(folder / "out")
+    assert summary <= set(whole)
+    assert "samples.html" in capsys.readouterr().out
+    assert run(folder, "--no-summary") == 0
+    assert digests(folder / "out") == {name: sha for name, sha in whole.items() if name not in summary}
+    assert "samples.html" not in capsys.readouterr().out
+
+
 def test_a_classes_file_beside_the_points_is_not_taken_unasked(scene):
     folder, _, _ = scene
     (folder / "classes.csv").write_text("value,name\n3,Three\n5,Five\n9,Nine\n")
