@@ -53,16 +53,16 @@ of `auto`. The forest has 500 trees and sees the same series.
 NOTES = """\
 ## Read with care
 
-- Both sets of Porto dos Gauchos are decided by very few samples: of the 9 errors in 603 samples that `auto`
-  made with seed 1 in 2007-2013, 6 lie in one block, and of the 11 in 291 of 2012, also 6; 7 of the 9 and 9 of
-  the 11 are errors of the forest, too. No model can be told from another there.
-- The forest's figures differ a little from those in the READMEs of the sets where folds by group are dealt out
-  otherwise (the names of the groups decide ties); model and forest always see the same folds.
-- What was found on the way: with 385 training samples and batches of 32, the last batch of each epoch held one
-  sample, which upsets batch normalisation. The trainer now deals an epoch's samples out evenly. All figures here
-  are from after that change. It was found by reasoning, not by choosing between figures.
-- Not tried: other readings of the attention's heads, other initial weights. The pair stays below the reference
-  on Rondonia by more than the reference's spread.
+- Both sets of Porto dos Gauchos are decided by very few samples: of the 9 errors in 603 samples that
+  `auto` made with seed 1 in 2007-2013, 6 lie in one block, and of the 11 in 291 of 2012, also 6; 7 of the
+  9 and 9 of the 11 are errors of the forest, too. No model can be told from another there.
+- The forest's figures differ a little from those in the READMEs of the sets where folds by group are
+  dealt out otherwise (the names of the groups decide ties); model and forest always see the same folds.
+- What was found on the way: with 385 training samples and batches of 32, the last batch of each epoch
+  held one sample, which upsets batch normalisation. The trainer now deals an epoch's samples out evenly.
+  All figures here are from after that change. It was found by reasoning, not by choosing between figures.
+- Not tried: other readings of the attention's heads, other initial weights. The pair stays below the
+  reference on Rondonia by more than the reference's spread.
 """
 
 

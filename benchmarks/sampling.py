@@ -5,8 +5,9 @@
 The naive way opens each stacked band and reads a 3 x 3 block for every point and band; it is measured on a
 subset of the points in the same run. Neither makes statistics: ours runs with ``--no-summary``, and the
 command with its summary has a row of its own. The plain read decodes every block that a point's patch
-touches once, all bands of a file in one call, in one thread for each worker. A table is printed, then one
-line of JSON.
+touches once, all bands of a file in one call, in one thread for each worker. Everything runs in processes of
+its own, started by one that stays small: Linux counts the peak of whoever starts a process as the child's
+own. A table is printed, then one line of JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import concurrent.futures
 import json
 import math
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -23,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import rasterio
@@ -36,6 +38,7 @@ BLOCK = 256
 TRANSFORM = (10.0, 0.0, 500_000.0, 0.0, -10.0, 8_000_000.0)
 CRS = "EPSG:32721"
 NAIVE_POINTS = 40
+Result = TypeVar("Result")
 
 
 class Timed(NamedTuple):
@@ -81,19 +84,21 @@ def scratch(folder: str | None) -> Iterator[Path]:
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
     """Make the scene where it is not there, measure everything in turn, print table and JSON."""
-    series = make_scene(folder, options.size, options.steps, options.bands)
+    series = apart(make_scene, folder, options.size, options.steps, options.bands)
     workers = options.workers
-    one, few, many = (make_points(folder, options.size, n) for n in (1, options.points, 10 * options.points))
+    one, few, many = (
+        apart(make_points, folder, options.size, n) for n in (1, options.points, 10 * options.points)
+    )
     work: dict[str, Callable[[], Timed]] = {
         "start": lambda: run_step(folder, one, workers),
-        "full": lambda: full_read(series, few, workers),
-        "naive": lambda: naive_reads(series, few[:NAIVE_POINTS], options.bands),
+        "full": lambda: apart(full_read, series, few, workers),
+        "naive": lambda: apart(naive_reads, series, few[:NAIVE_POINTS], options.bands),
         "few": lambda: run_step(folder, few, workers),
         "many": lambda: run_step(folder, many, workers),
         "summary": lambda: run_step(folder, few, workers, summary=True),
     }
     if options.million:
-        million = make_points(folder, options.size, 1_000_000)
+        million = apart(make_points, folder, options.size, 1_000_000)
         work["million"] = lambda: run_step(folder, million, workers)
     found: dict[str, Timed] = {}
     for _ in range(options.rounds):
@@ -119,6 +124,13 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         out["worker_peak_mib_million"] = worker_peak(folder, million)
         out["million_points_mib"] = points_memory(folder, million)
     print(json.dumps(out))
+
+
+def apart(function: Callable[..., Result], *arguments: Any) -> Result:
+    """What the function gives, called in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def figures(found: Mapping[str, Timed], points: int, workers: int) -> dict[str, float]:

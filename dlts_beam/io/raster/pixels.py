@@ -7,7 +7,7 @@ import numpy as np
 from dlts_beam.grid import Window
 from dlts_beam.io.raster.handles import gdal_env
 from dlts_beam.io.raster.reader import SeriesReader
-from dlts_beam.tensors.reading import apply_reading_to
+from dlts_beam.tensors.reading import READING_PIECE, apply_reading_to
 
 
 class PixelReader(SeriesReader):
@@ -30,15 +30,18 @@ class PixelReader(SeriesReader):
         steps, height, width, bands = self._shape(window)
         stored = np.empty((len(pixels), steps, bands), self.dtype)
         valid = np.empty(stored.shape, bool)
-        values = np.empty((len(pixels), bands), np.float32)
         image, covered = np.empty((height, width, bands), self.dtype), np.empty((height, width, bands), bool)
         with gdal_env(self._remote):
             for step in range(steps):
                 covered[:] = False
                 self._read_step(step, window, image, covered)
-                wanted = np.take(image.reshape(-1, bands), pixels, axis=0)
-                usable = np.take(covered.reshape(-1, bands), pixels, axis=0)
-                apply_reading_to(wanted, values, usable, self.bands, self.spec.reading)
-                np.copyto(wanted, 0, where=~usable, casting="unsafe")
-                stored[:, step], valid[:, step] = wanted, usable
+                stored[:, step] = np.take(image.reshape(-1, bands), pixels, axis=0)
+                valid[:, step] = np.take(covered.reshape(-1, bands), pixels, axis=0)
+        # In parts that stay in the processor's cache.
+        rows = max(1, READING_PIECE // (steps * bands))
+        values = np.empty((min(rows, len(pixels)), steps, bands), np.float32)
+        for start in range(0, len(pixels), rows):
+            part, usable = stored[start : start + rows], valid[start : start + rows]
+            apply_reading_to(part, values[: len(part)], usable, self.bands, self.spec.reading)
+            np.copyto(part, 0, where=~usable, casting="unsafe")
         return stored, valid

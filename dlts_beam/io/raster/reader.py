@@ -15,7 +15,7 @@ from dlts_beam import storage
 from dlts_beam.grid import Window
 from dlts_beam.io.raster.calls import ReadCall, masks_of, plan_calls
 from dlts_beam.io.raster.handles import HandlePool, UnreadableSourceError, alpha_band, gdal_env
-from dlts_beam.spec.series import Band, MaskRule, SeriesSpec, Source
+from dlts_beam.spec.series import MaskRule, SeriesSpec, Source
 from dlts_beam.tensors.preparation import band_positions
 from dlts_beam.tensors.reading import apply_reading_to, dilate, holds, stored_valid
 
@@ -26,6 +26,10 @@ class SeriesReader:
     """Reads windows of a series: every file that touches a window is read once, all bands in one call.
 
     A reader may be pickled (it then travels without its handles) and belongs to one thread at a time.
+
+    Attributes:
+        bands: the bands that are read, in order.
+        dtype: common data type of their stored values.
     """
 
     def __init__(
@@ -44,6 +48,8 @@ class SeriesReader:
         self.spec = spec
         names = [band.name for band in spec.bands]
         self._positions = band_positions(names, names if bands is None else bands)
+        self.bands = tuple(spec.bands[position] for position in self._positions)
+        self.dtype = np.result_type(*(np.dtype(band.dtype) for band in self.bands))
         self._handle_limit = handle_limit
         self._remote = any(storage.is_remote(file.path) for file in spec.files)
         self._pool = HandlePool(spec.grid, handle_limit)
@@ -59,16 +65,6 @@ class SeriesReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    @property
-    def bands(self) -> tuple[Band, ...]:
-        """The bands that are read, in order."""
-        return tuple(self.spec.bands[position] for position in self._positions)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Common data type of the stored values of these bands."""
-        return np.result_type(*(np.dtype(band.dtype) for band in self.bands))
 
     def close(self) -> None:
         """Close all files; the reader opens them again when it is used again."""
