@@ -37,11 +37,14 @@ def polygon_pixels(polygon: shapely.Geometry, grid: Grid, rule: PolygonRule) -> 
     A pixel is inside when its centre is; of too many, those with the lowest digests of their place are
     taken, so the choice depends on the place alone, not on the extent of the grid or the run.
     """
+    nothing = np.zeros(0, np.int64)
+    whole = _pixel_box(polygon, grid)
+    if min(whole.height, whole.width) <= 2 * rule.erode:
+        return nothing, nothing
     shapely.prepare(polygon)
     found: list[tuple[np.ndarray, np.ndarray]] = []
-    box = _pixel_box(polygon, grid)
+    box = whole.intersect(grid.window)
     if box is None:
-        nothing = np.zeros(0, np.int64)
         return nothing, nothing
     height = max(1, PIXELS_AT_ONCE // (box.width + 2 * rule.erode))
     for row in range(box.row, box.row + box.height, height):
@@ -58,10 +61,13 @@ def polygon_pixels(polygon: shapely.Geometry, grid: Grid, rule: PolygonRule) -> 
 
 
 def place_digests(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """uint64 (N,): well-mixed numbers made of coordinates in thousandths of a map unit."""
+    """uint64 (N,): well-mixed numbers made of coordinates in millionths of a map unit.
+
+    These tell the pixels of a grid in degrees apart, and are coarser than the rounding errors of metres.
+    """
     with np.errstate(over="ignore"):
-        state = _mix(np.round(x * 1000).astype(np.int64).view(np.uint64))
-        return _mix(state ^ np.round(y * 1000).astype(np.int64).view(np.uint64))
+        state = _mix(np.round(x * 1e6).astype(np.int64).view(np.uint64))
+        return _mix(state ^ np.round(y * 1e6).astype(np.int64).view(np.uint64))
 
 
 def _mix(state: np.ndarray) -> np.ndarray:
@@ -72,13 +78,13 @@ def _mix(state: np.ndarray) -> np.ndarray:
     return state ^ (state >> np.uint64(31))
 
 
-def _pixel_box(polygon: shapely.Geometry, grid: Grid) -> Window | None:
-    """Pixels of the grid that the polygon's box touches."""
+def _pixel_box(polygon: shapely.Geometry, grid: Grid) -> Window:
+    """Pixels that the polygon's box touches, outside the grid too."""
     left, bottom, right, top = polygon.bounds
     corners_x, corners_y = np.array([left, left, right, right]), np.array([bottom, top, bottom, top])
     rows, cols = pixels_of(grid, corners_x, corners_y)
     row, col = int(rows.min()), int(cols.min())
-    return Window(row, col, int(rows.max()) - row + 1, int(cols.max()) - col + 1).intersect(grid.window)
+    return Window(row, col, int(rows.max()) - row + 1, int(cols.max()) - col + 1)
 
 
 def _mask(polygon: shapely.Geometry, grid: Grid, window: Window) -> np.ndarray:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
+import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import CRS
@@ -21,6 +19,7 @@ from dlts_beam.candidates import Places
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid
 from dlts_beam.intervals import Interval, check_interval
+from dlts_beam.io.attributes import date_text, text_of, values_of
 from dlts_beam.io.polygons import PolygonRule, polygon_pixels
 from dlts_beam.labels import clean_labels
 from dlts_beam.sampling import inside, pixels_of
@@ -71,14 +70,15 @@ def read_places(
     _check_columns(frame, columns, path)
     if not len(frame):
         raise DltsError(f"{path} holds no features")
+    frame = frame.set_geometry(gpd.GeoSeries(_plain(frame.geometry.array), crs=frame.crs, index=frame.index))
     usable = _usable(np.asarray(frame.geometry.values, dtype=object))
     frame, source_crs = _to_grid(frame, grid, crs, path)
     geometry = np.asarray(frame.geometry.values, dtype=object)
     feature, row, col, refused = _pixels(geometry, usable, grid, rule or PolygonRule())
     x, y = _representatives(geometry)
     return Places(
-        labels=clean_labels(frame[columns.label].tolist(), columns.label),
-        kept=tuple(tuple(_text(value) for value in frame[name].tolist()) for name in columns.kept),
+        labels=clean_labels(values_of(frame[columns.label]), columns.label),
+        kept=tuple(tuple(text_of(value) for value in frame[name].tolist()) for name in columns.kept),
         intervals=_intervals(frame, columns.interval, path),
         x=x,
         y=y,
@@ -95,11 +95,14 @@ def _read(path: str, layer: str | None) -> gpd.GeoDataFrame:
         raise DltsError(f"there is no vector file {path}: check the path given with -s/--samples")
     if path.lower().endswith((".parquet", ".geoparquet")):
         return _read_parquet(path)
-    options: dict[str, Any] = {} if layer is None else {"layer": layer}
+    # A geometry whose coordinates make no shape becomes none: rejected by itself, not with the file.
+    options: dict[str, Any] = {"on_invalid": "ignore"}
     if path.lower().endswith((".csv", ".tsv")):
         options |= {"X_POSSIBLE_NAMES": X_NAMES, "Y_POSSIBLE_NAMES": Y_NAMES, "AUTODETECT_TYPE": "YES"}
+    place = storage.gdal_path(path)
     try:
-        frame = gpd.read_file(storage.gdal_path(path), **options)
+        chosen = layer or _only_layer(path, place)
+        frame = gpd.read_file(place, **({} if chosen is None else {"layer": chosen}), **options)
     except DataLayerError as error:
         raise DltsError(f"cannot read layer {layer!r} of {path}: {error}") from error
     except DataSourceError as error:
@@ -112,12 +115,29 @@ def _read(path: str, layer: str | None) -> gpd.GeoDataFrame:
     return frame
 
 
+def _only_layer(path: str, place: str) -> str | None:
+    """The only layer with geometry; None where none is known to have any, such as in a table.
+
+    Raises:
+        DltsError: there are several: which one is meant must be said.
+    """
+    spatial = [str(name) for name, kind in pyogrio.list_layers(place) if kind is not None]
+    if len(spatial) > 1:
+        raise DltsError(f"{path} holds {len(spatial)} layers: {', '.join(spatial)}; name one with --layer")
+    return spatial[0] if spatial else None
+
+
 def _read_parquet(path: str) -> gpd.GeoDataFrame:
     with storage.local_copy(path) as local:
         try:
             return gpd.read_parquet(local)
-        except (ValueError, OSError) as error:
-            raise DltsError(f"cannot read {path} as GeoParquet: {error}") from error
+        except (ValueError, OSError, shapely.GEOSException) as error:
+            raise DltsError(f"cannot read {path} as GeoParquet: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    """An error's text on one line."""
+    return " ".join(str(error).split())
 
 
 def _check_columns(frame: gpd.GeoDataFrame, columns: Columns, path: str) -> None:
@@ -148,6 +168,19 @@ def _to_grid(frame: gpd.GeoDataFrame, grid: Grid, crs: str | None, path: str) ->
         raise DltsError(
             f"{path} cannot be reprojected from {frame.crs.name} to {target.name}: {error}"
         ) from error
+
+
+def _plain(geometry: Any) -> np.ndarray:
+    """Geometries (N,), collections of nothing but points, or but polygons, as the one shape that they are."""
+    out = np.array(geometry, dtype=object)
+    for number in np.flatnonzero(shapely.get_type_id(out) == shapely.GeometryType.GEOMETRYCOLLECTION):
+        parts = shapely.get_parts(out[number])
+        kinds = set(shapely.get_type_id(parts).tolist())
+        if kinds == {shapely.GeometryType.POINT}:
+            out[number] = shapely.MultiPoint(parts.tolist())
+        elif kinds == {shapely.GeometryType.POLYGON}:
+            out[number] = shapely.MultiPolygon(parts.tolist())
+    return out
 
 
 def _usable(geometry: np.ndarray) -> np.ndarray:
@@ -236,7 +269,7 @@ def _intervals(
         return ()
     out: list[Interval | None] = []
     for number, values in enumerate(zip(frame[names[0]].tolist(), frame[names[1]].tolist(), strict=True)):
-        texts = [_date_text(value) for value in values]
+        texts = [date_text(value) for value in values]
         if not all(texts):
             out.append(None)
             continue
@@ -245,29 +278,3 @@ def _intervals(
         except ValueError as error:
             raise DltsError(f"feature {number} of {path} has no proper interval: {error}") from error
     return tuple(out)
-
-
-def _date_text(value: Any) -> str:
-    """ISO text of a date or time, without the time of day where it is midnight; empty for nothing."""
-    if value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, dt.datetime):
-        plain = value.replace(tzinfo=None)
-        return (plain.date() if plain.time() == dt.time.min else plain).isoformat()
-    if isinstance(value, dt.date):
-        return value.isoformat()
-    text = str(value).strip()
-    return text.replace("/", "-")
-
-
-def _text(value: Any) -> str:
-    """An attribute as text: nothing is empty, whole floats are integers (columns with gaps arrive so)."""
-    if value is None or value is pd.NaT or value is pd.NA:
-        return ""
-    if isinstance(value, float):
-        if math.isnan(value):
-            return ""
-        return str(int(value)) if value.is_integer() else repr(value)
-    if isinstance(value, dt.datetime):
-        return _date_text(value)
-    return str(value)

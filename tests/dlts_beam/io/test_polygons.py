@@ -93,3 +93,15 @@ def test_outside_the_grid_there_are_none():
 def test_rules_are_checked():
     with pytest.raises(ValueError, match="0 or more"):
         PolygonRule(per_polygon=-1)
+
+
+def test_the_choice_is_spread_where_map_units_are_degrees():
+    grid = Grid("EPSG:4326", (0.0001, 0.0, -60.0, 0.0, -0.0001, -10.0), 60, 80)
+    rows, cols = polygon_pixels(shapely.box(-60, -10.006, -59.992, -10), grid, PolygonRule(per_polygon=400))
+    assert len(rows) == 400
+    counts = np.histogram2d(rows, cols, bins=(12, 16), range=((0, 60), (0, 80)))[0]
+    assert (counts == 0).mean() < 0.25  # e^-2 expected
+
+
+def test_an_erosion_wider_than_the_polygon_costs_nothing():
+    assert pixels(box(5, 5, 5, 7), PolygonRule(0, 10**9)) == set()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyogrio
 import pytest
 import shapely
 
@@ -157,3 +159,47 @@ def test_the_layer_asked_for_is_read(tmp_path: Path):
     frame().to_file(tmp_path / "a.gpkg", layer="first")
     frame().iloc[:2].to_file(tmp_path / "a.gpkg", layer="second")
     assert len(places_of(tmp_path / "a.gpkg", layer="second").labels) == 2
+
+
+def test_of_several_layers_one_must_be_named(tmp_path: Path):
+    path = tmp_path / "a.gpkg"
+    pyogrio.write_dataframe(pd.DataFrame({"style": ["dots"]}), path, layer="layer_styles")
+    frame().to_file(path, layer="first", mode="a")
+    assert pixels_of(places_of(path)) == PIXELS  # a layer without geometry is no choice
+    frame().iloc[:2].to_file(path, layer="second", mode="a")
+    with pytest.raises(DltsError, match="holds 2 layers: first, second; name one with --layer"):
+        places_of(path)
+
+
+def test_a_broken_geometry_is_rejected_by_itself(tmp_path: Path):
+    ring = {"type": "Polygon", "coordinates": [[[-57.0, -18.1], [-56.9, -18.2]]]}
+    point = {"type": "Point", "coordinates": list(frame().to_crs("EPSG:4326").geometry[1].coords[0])}
+    features = [
+        {"type": "Feature", "properties": {"class": 1}, "geometry": shape} for shape in (ring, point)
+    ]
+    text = json.dumps({"type": "FeatureCollection", "features": features})
+    (tmp_path / "a.geojson").write_text(text)
+    with pytest.warns(RuntimeWarning, match="Non closed ring"):
+        places = places_of(tmp_path / "a.geojson")
+    told = {part.reason: part.feature.tolist() for part in places.refused if len(part.feature)}
+    assert told == {NO_GEOMETRY: [0]}
+    assert pixels_of(places) == [PIXELS[1]]
+
+
+def test_a_collection_of_one_kind_is_that_kind(tmp_path: Path):
+    points = [shapely.Point(x, y) for x, y in zip(X, Y, strict=True)]
+    square = points[3].buffer(20, cap_style="square")
+    collections = [points[:2], [square], [points[2], square], [shapely.LineString(points[:2])]]
+    frame([shapely.GeometryCollection(parts) for parts in collections]).to_file(tmp_path / "a.gpkg")
+    places = places_of(tmp_path / "a.gpkg")
+    assert pixels_of(places)[:3] == [*PIXELS[:2], PIXELS[3]]
+    assert places.feature.tolist() == [0, 0, 1]
+    told = {part.reason: part.feature.tolist() for part in places.refused if len(part.feature)}
+    assert told == {UNSUPPORTED: [2, 3]}
+
+
+def test_every_kind_of_nothing_is_no_label(tmp_path: Path):
+    given = frame()
+    given["class"] = pd.array([7, None, 9, 7], dtype="Int64")
+    given.to_parquet(tmp_path / "a.parquet")
+    assert places_of(tmp_path / "a.parquet").labels == [7, None, 9, 7]
