@@ -187,14 +187,12 @@ def sample_map(
         parts.append(f'<path class="tick" d="M{left} {y.at(value)}h-4"/>')
         parts.append(f'<text x="{left - 7}" y="{y.at(value) + 3.5:.1f}" class="end">{number(value)}</text>')
     radius = 4.2 if len(rows) < 400 else 3 if len(rows) < 2000 else 1.8
-    by_class: dict[str, list[str]] = {}
-    for row in rows:
-        by_class.setdefault(row.label, []).append(
-            f'<circle cx="{x.at(row.x)}" cy="{y.at(row.y)}" r="{radius}"/>'
+    for (depth, label), dots in sorted(_dots(rows, list(colours)).items()):
+        circles = "".join(
+            f'<circle cx="{x.at(row.x)}" cy="{y.at(row.y)}" r="{radius * 0.6**depth:.3g}"/>' for row in dots
         )
-    for label in colours:
-        if label in by_class:
-            parts.append(f'<g class="dots" fill="{colours[label]}">{"".join(by_class[label])}</g>')
+        kind = "inner" if depth else "dots"
+        parts.append(f'<g class="{kind}" fill="{list(colours.values())[label]}">{circles}</g>')
     for place, row in enumerate(worst, 1):
         at = x.at(row.x), y.at(row.y)
         parts.append(f'<circle class="ring" cx="{at[0]}" cy="{at[1]}" r="{radius + 3.5}"/>')
@@ -202,6 +200,21 @@ def sample_map(
             f'<text class="ringed" x="{at[0] + radius + 5:.1f}" y="{at[1] - radius - 1:.1f}">{place}</text>'
         )
     return "".join(parts) + "</svg>"
+
+
+def _dots(rows: Sequence[Row], names: Sequence[str]) -> dict[tuple[int, int], list[Row]]:
+    """What is drawn by depth and class id, each class once at each place.
+
+    Of the classes that share a place, in seasons of their own, the first has depth 0; others lie within it.
+    """
+    classes: dict[tuple[float, float], dict[int, Row]] = {}
+    for row in rows:
+        classes.setdefault((row.x, row.y), {})[names.index(row.label)] = row
+    out: dict[tuple[int, int], list[Row]] = {}
+    for here in classes.values():
+        for depth, label in enumerate(sorted(here)):
+            out.setdefault((depth, label), []).append(here[label])
+    return out
 
 
 def _edges(low: float, high: float, size: float) -> list[float]:

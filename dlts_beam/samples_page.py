@@ -50,7 +50,8 @@ figure { margin: .4rem 0 1rem } svg { display: block; max-width: 100%; height: a
 svg text { font-size: 11px; fill: var(--soft) } svg .end { text-anchor: end } svg .mid { text-anchor: middle }
 .grid { stroke: var(--line); fill: none } .line { fill: none; stroke-linejoin: round; stroke-linecap: round }
 .block { stroke: #edf0f2; fill: none } .frame { fill: none; stroke: #9aa4ab } .tick { stroke: #9aa4ab }
-.dots { fill-opacity: .75 } .ring { fill: none; stroke: #b00020; stroke-width: 1.6 }
+.dots { fill-opacity: .75 } .inner { stroke: #fff; stroke-width: .6 }
+.ring { fill: none; stroke: #b00020; stroke-width: 1.6 }
 svg .ringed { fill: #b00020; font-weight: 600 }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, 226px); gap: .5rem .6rem }
 .panels figure { margin: 0 } .panels figcaption { font-size: .8rem; padding-left: 8px }
@@ -251,6 +252,7 @@ def _map(spec: SamplesSpec, overview: Overview) -> str:
     caption = (
         (few if len(overview.mapped) < spec.samples else "")
         + (f"Ringed: the {len(ringed)} samples of lowest quality, numbered as below. " if ringed else "")
+        + ("A dot within a dot: classes of several intervals at one pixel. " if spec.interval else "")
         + f"Light lines: borders of the blocks of {spec.block_size:g} map units that splits can keep whole."
     )
     picture = sample_map(overview.mapped, ringed, colours, spec.block_size)
@@ -268,8 +270,9 @@ def _quality(spec: SamplesSpec, overview: Overview) -> str:
     among = "the other samples" if every else f"an even draw of {REFERENCES} samples"
     text = (
         f"<p>The share of a sample’s {NEIGHBOURS} nearest neighbours among {among} that have its class, near "
-        "ones counting more. Series are compared in z-scores per band, gaps filled; samples of one feature "
-        "never judge each other. A low quality is a reason to look again: a wrong label, a mixed pixel, a "
+        "ones counting more. Series are compared in z-scores per band, gaps filled; bands and dates that "
+        "tell the classes apart count more. Samples of one feature do not judge each other, unless they are "
+        "all there is of their class. A low quality is a reason to look again: a wrong label, a mixed pixel, a "
         "place that changed, or a rare kind of its class.</p>"
     )
     picture = f"<figure>{quality_histogram(overview.bins, list(colours.values()))}</figure>"

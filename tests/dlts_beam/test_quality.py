@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dlts_beam import quality
 from dlts_beam.centres import Centres, iter_centres
 from dlts_beam.grid import Grid
 from dlts_beam.quality import (
@@ -54,7 +55,7 @@ def quality_of(centres: Centres) -> np.ndarray:
 
 def naive(centres: Centres, scorer: Scorer) -> tuple[list[float], list[int]]:
     """One sample after the other."""
-    series = normalised(centres, scorer.mean, scorer.sd).astype(np.float64)
+    series = normalised(centres, scorer.mean, scorer.sd, scorer.weight).astype(np.float64)
     counts = np.bincount(centres.class_id)
     weights = 1 / np.sqrt(np.arange(1, NEIGHBOURS + 1))
     quality, majority = [], []
@@ -103,6 +104,25 @@ def test_samples_of_one_feature_never_judge_each_other() -> None:
     assert (quality_of(each_its_own)[60:] > 0.8).all()
 
 
+def test_a_class_of_one_feature_is_judged_by_its_own_samples() -> None:
+    centres = make_centres(60, classes=2)  # features by class, as in a file of one multipoint for each
+    centres = replace(centres, values=2 * centres.values, feature=centres.class_id)
+    assert np.median(quality_of(centres)) > 0.9
+    class_id, feature = np.append(centres.class_id[:-1], 2), np.append(centres.feature[:-1], 2)
+    odd = replace(centres, class_id=class_id, feature=feature)
+    assert quality_of(odd)[-1] == 0  # the only one of its class: its neighbours are all of others
+
+
+def test_as_many_judge_as_there_are_in_other_features() -> None:
+    centres = make_centres(64, classes=2)
+    values = np.where(np.arange(64)[:, None, None] % 2, centres.values + 50, centres.values)
+    feature = np.where(np.arange(64) % 2, np.minimum(np.arange(64), 55), np.arange(64))
+    # Of class 1 the last five samples are one feature; the others are all that may judge them.
+    many = replace(centres, values=values, feature=feature, valid=np.ones_like(centres.valid))
+    few = many.take(np.flatnonzero((np.arange(64) % 2 == 0) | (np.arange(64) >= 51)))
+    np.testing.assert_allclose(quality_of(few)[few.class_id == 1], 1)
+
+
 def test_a_small_class_can_be_good() -> None:
     centres = make_centres(64, classes=2)
     rare = centres.take(np.arange(4))
@@ -118,10 +138,27 @@ def test_a_small_class_can_be_good() -> None:
 
 
 def test_without_neighbours_nothing_speaks_against_a_sample() -> None:
-    centres = replace(make_centres(5), feature=np.zeros(5, np.int64))
+    centres = replace(make_centres(1), feature=np.zeros(1, np.int64))
     scores = scorer_of(centres).score(centres)
-    assert scores.quality.tolist() == [1] * 5
-    assert scores.majority.tolist() == [-1] * 5
+    assert scores.quality.tolist() == [1]
+    assert scores.majority.tolist() == [-1]
+
+
+def test_values_that_tell_classes_apart_count_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    centres = make_centres(300)
+    values = rng.normal(0, 1, centres.values.shape).astype(np.float32)  # nothing but noise ...
+    values[:, 2, 0] += 2 * centres.class_id  # ... except one band at one time step
+    centres = replace(centres, values=values, valid=np.ones_like(centres.valid))
+    scorer = scorer_of(centres)
+    assert scorer.weight.argmax() == 2 * BANDS
+    assert np.sort(scorer.weight.ravel())[-2] < scorer.weight.max() / 5
+    # One class: all count the same.
+    same = replace(centres, class_id=np.zeros(300, np.int64))
+    assert (scorer_of(same).weight == 1).all()
+    weighted = quality_of(centres).mean()
+    monkeypatch.setattr(quality, "separation", lambda moments: np.ones((STEPS, BANDS)))
+    assert weighted > quality_of(centres).mean() + 0.1
 
 
 def test_rows_survive_their_file() -> None:
@@ -137,23 +174,38 @@ def test_rows_survive_their_file() -> None:
     np.testing.assert_allclose([row.quality for row in rows], scores.quality, atol=1e-4)
 
 
+# Folder of the images, vector file, further flags of step 1 and of step 2.
+STACKED = ("--stacked", "--dates", "{}/original/timeline", "-b", "1", "3", "4", "5", "6", "7")
+SEASONS = ("--start-column", "start_date", "--end-column", "end_date")
+REAL = {chosen.name: (chosen.images, chosen.points, chosen.series_flags, ()) for chosen in SETS}
+REAL["porto_dos_gauchos_modis_2007_2013"] = ("series", "points.gpkg", STACKED, SEASONS)
+
+
 @pytest.mark.skipif(not DATA.exists(), reason="the real samples in ../shared/data are absent")
-@pytest.mark.parametrize("chosen", SETS[:2], ids=lambda chosen: chosen.name)
-def test_wrong_labels_are_among_the_worst(chosen, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """5 % of the labels flipped: at least 70 % of them are in the worst 10 %."""
-    source = DATA / chosen.name
-    flags = ["-i", str(source / chosen.images), *chosen.series_flags, "-o", str(tmp_path / "series")]
-    assert generate_img_series(flags) == 0
-    points = str(source / chosen.points)
-    assert (
-        generate_series(["-i", str(tmp_path / "series"), "-s", points, "-o", str(tmp_path / "samples")]) == 0
-    )
-    spec = SamplesSpec.from_json((tmp_path / "samples" / "samples.json").read_text())
-    shards = sorted((tmp_path / "samples").glob("*.tfrecord.gz"))
+@pytest.mark.parametrize("name", REAL)
+def test_wrong_labels_are_among_the_worst(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """5 % of the labels flipped: at least 70 % of them are in the worst 10 %, in the mean of 20 draws.
+
+    On Rondonia, of whose samples a random forest gets one in seven wrong, a single draw (24 labels) may
+    stay below.
+    """
+    images, points, step1, step2 = REAL[name]
+    series, out, source = str(tmp_path / "series"), tmp_path / "samples", DATA / name
+    flags = [flag.format(source) for flag in step1]
+    assert generate_img_series(["-i", str(source / images), *flags, "-o", series]) == 0
+    flags = [*step2, "--no-summary", "--patch", "1"]
+    assert generate_series(["-i", series, "-s", str(source / points), *flags, "-o", str(out)]) == 0
+    spec = SamplesSpec.from_json((out / "samples.json").read_text())
+    shards = sorted(out.glob("*.tfrecord.gz"))
     centres = Centres.concatenate([part for shard in shards for part in iter_centres(str(shard), spec)])
-    found = [found_flips(centres, len(spec.classes), seed) for seed in range(5)]
+    found = [found_flips(centres, len(spec.classes), seed) for seed in range(20)]
     with capsys.disabled():
-        print(f"\n{chosen.name}: {np.mean(found):.3f} of the flipped labels found (least {min(found):.3f})")
+        print(
+            f"\n{name}: {np.mean(found):.3f} of the flipped labels found (least {min(found):.3f},"
+            f" first three seeds {found[0]:.3f} {found[1]:.3f} {found[2]:.3f})"
+        )
     assert np.mean(found) >= 0.7
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,16 @@ def test_every_sample_is_on_the_map_and_the_worst_are_listed(tmp_path: Path) -> 
     assert listed[0] == worst.id
     assert len(listed) == sum(row.quality < 1 for row in rows)
     assert f"{worst.x:.10g}" in page
+
+
+def test_classes_at_one_pixel_are_dots_within_a_dot(tmp_path: Path) -> None:
+    spec = replace(make_spec(tmp_path), interval=True)
+    rows = [*make_rows(), make_rows()[0]._replace(id="f" * 16), make_rows()[0]._replace(label=NAMES[1])]
+    page = samples_page(spec, make_table(spec), Overview(rows, NAMES))
+    chart = page.split("<h2>Map</h2>")[1].split("<h2>")[0]
+    assert chart.count('<g class="inner"') == 1
+    assert chart.count("<circle") - chart.count('class="ring"') == 31  # the same class there is drawn once
+    assert "A dot within a dot" in chart
 
 
 def test_an_overview_counts_every_row_and_keeps_few() -> None:
