@@ -30,7 +30,7 @@ REFERENCES = 4096
 _NUMBER_BITS = REFERENCES - 1
 BLOCK = 512  # samples compared at once: a block of distances takes 8 MiB
 DIGITS = 4
-LEAST_WITHIN = 0.01  # share of the variance that lies within classes, at least, when values are weighted
+LEAST_WITHIN = 0.1  # share of the variance that lies within classes, at least, when values are weighted
 
 
 class Scores(NamedTuple):
@@ -160,14 +160,14 @@ def _members(ascending: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.
 def separation(moments: Moments) -> np.ndarray:
     """float64 (T, B): how well each value tells classes apart, from the moments (K, T, B) of all samples.
 
-    The square root of the variance between the classes over that within them; 1 where no value tells
-    anything. One label in many hardly moves it, so that it can serve to judge that very label.
+    The variance between the classes over that within them; 1 where no value tells anything. One
+    label in many hardly moves it, so that it can serve to judge that very label.
     """
     within = moments.squares.sum(axis=0)
     whole = moments.over(0).squares
     between = np.maximum(whole - within, 0)
     # Where classes have hardly any spread, the ratio says no more than that they are apart.
-    ratio = np.sqrt(between / np.maximum(np.maximum(within, LEAST_WITHIN * whole), np.finfo(float).tiny))
+    ratio = between / np.maximum(np.maximum(within, LEAST_WITHIN * whole), np.finfo(float).tiny)
     return ratio if ratio.any() else np.ones_like(ratio)
 
 

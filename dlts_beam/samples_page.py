@@ -272,8 +272,8 @@ def _quality(spec: SamplesSpec, overview: Overview) -> str:
         f"<p>The share of a sample’s {NEIGHBOURS} nearest neighbours among {among} that have its class, near "
         "ones counting more. Series are compared in z-scores per band, gaps filled; bands and dates that "
         "tell the classes apart count more. Samples of one feature do not judge each other, unless they are "
-        "all there is of their class. A low quality is a reason to look again: a wrong label, a mixed pixel, a "
-        "place that changed, or a rare kind of its class.</p>"
+        "all there is of their class. A low quality is a reason to look again: a wrong label, a mixed pixel, "
+        "a place that changed, or a rare kind of its class.</p>"
     )
     picture = f"<figure>{quality_histogram(overview.bins, list(colours.values()))}</figure>"
     if not overview.worst:

@@ -99,19 +99,19 @@ def prepared_days(samples: Samples, preparation: PreparationSpec) -> tuple[float
 def sample_groups(samples: Samples, by: str, flag: str = "--split-by") -> NDArray[np.str_]:
     """The group of each sample, as text.
 
-    ``sample`` means the pixel: two seasons of one pixel are no independent samples.
+    ``sample`` means the pixel: two seasons of one pixel are no independent samples. Features that share a
+    pixel, in seasons of their own, are one ``polygon`` for the same reason.
 
     Raises:
         DltsError: there is no such attribute in the samples.
     """
     if by == "sample":
-        pairs = zip(samples.x.tolist(), samples.y.tolist(), strict=True)
-        return np.array([sample_id(x, y) for x, y in pairs], np.str_)
+        return _pixels(samples)
     if by == "block":
         return samples.blocks
     if by == "polygon":
         pairs = zip(samples.folders.tolist(), samples.features.tolist(), strict=True)
-        return np.array([f"{folder}:{feature}" for folder, feature in pairs], np.str_)
+        return joined(np.array([f"{folder}:{feature}" for folder, feature in pairs], np.str_), _pixels(samples))
     if by in samples.kept:
         return samples.kept[by]
     known = ", ".join(["sample", "block", "polygon", *samples.kept])
@@ -119,6 +119,25 @@ def sample_groups(samples: Samples, by: str, flag: str = "--split-by") -> NDArra
         f"{flag} {by}: the samples carry no attribute of that name (there are: {known}); "
         f"extract them again with --keep {by}"
     )
+
+
+def _pixels(samples: Samples) -> NDArray[np.str_]:
+    pairs = zip(samples.x.tolist(), samples.y.tolist(), strict=True)
+    return np.array([sample_id(x, y) for x, y in pairs], np.str_)
+
+
+def joined(groups: NDArray[np.str_], places: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Groups (n,) of which those with a place in common are one, named by the first of them in order."""
+    names, group = np.unique(groups, return_inverse=True)
+    place = np.unique(places, return_inverse=True)[1]
+    lowest = np.arange(len(names))
+    while True:
+        by_place = np.full(len(groups), len(names))
+        np.minimum.at(by_place, place, lowest[group])
+        before = lowest.copy()
+        np.minimum.at(lowest, group, by_place[place])
+        if (lowest == before).all():
+            return names[lowest[group]]
 
 
 def read_config(given: str | None) -> dict[str, Any]:

@@ -10,7 +10,14 @@ from dlts_beam.errors import DltsError
 from dlts_beam.spec import IndexSpec, Timeline
 from tests.trainer.helpers import make_fake, write_fake
 from trainer.dataset import read_samples
-from trainer.options import parse_preparation, parse_timeline, prepared_days, read_config, sample_groups
+from trainer.options import (
+    joined,
+    parse_preparation,
+    parse_timeline,
+    prepared_days,
+    read_config,
+    sample_groups,
+)
 
 SPEC = make_fake(steps=24).spec
 
@@ -67,6 +74,16 @@ def test_groups_and_days(tmp_path: Path) -> None:
     assert prepared_days(samples, plain) == (0.0, 16.0, 32.0, 48.0, 64.0, 80.0)
     regular = replace(plain, timeline=Timeline(4.0, 30.0, 3))
     assert prepared_days(samples, regular) == (0.0, 30.0, 60.0)
+
+
+def test_groups_with_a_place_in_common_are_one() -> None:
+    groups = np.array(["a", "a", "b", "c", "d", "e", "e"])
+    places = np.array(["1", "2", "3", "2", "4", "4", "5"])
+    assert joined(groups, places).tolist() == ["a", "a", "b", "a", "d", "d", "d"]
+    # A chain of a hundred groups, each with a place of the next one, in any order of samples.
+    chain, links = np.repeat(np.arange(100), 2).astype(str), np.arange(200) // 2 + np.arange(200) % 2
+    order = np.random.default_rng(0).permutation(200)
+    assert set(joined(chain[order], links[order].astype(str))) == {"0"}
 
 
 def test_model_config(tmp_path: Path) -> None:
