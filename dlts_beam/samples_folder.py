@@ -32,6 +32,21 @@ _BESIDE = (CLASSES_CSV, REJECTED_CSV, SCHEMA_PBTXT, STATISTICS_JSON, QUALITY_CSV
 _SHARD = re.compile(r"samples-\d{5}-of-\d{5}\.tfrecord\.gz")
 
 
+def check_folder(folder: str) -> None:
+    """Refuse a folder whose ``classes.csv`` no run has written: it would be lost.
+
+    Raises:
+        DltsError: there is such a file. Whatever a run writes, killed or not, it writes ``classes.csv`` last
+            but two, so that there are shards or ``samples.json`` beside it.
+    """
+    names = {storage.name(entry.path) for entry in storage.list_files(folder)}
+    if CLASSES_CSV in names and SAMPLES_JSON not in names and not any(map(_SHARD.fullmatch, names)):
+        raise DltsError(
+            f"{folder} holds a {CLASSES_CSV} that is not of a samples folder and would be overwritten:"
+            " choose another folder with -o, or move the file"
+        )
+
+
 def clear_folder(folder: str) -> None:
     """Remove what an earlier run left, ``samples.json`` first: without it a folder is not complete.
 

@@ -100,6 +100,7 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     from dlts_beam.plan_files import write_plan
     from dlts_beam.samples_folder import (
         account_for,
+        check_folder,
         clear_folder,
         clear_scratch,
         complete_folder,
@@ -111,6 +112,7 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     series = _read_series(args.input_dir)
     table = _read_classes(args.classes)
     storage.check_writable(args.series_dir)
+    check_folder(args.series_dir)
     places = read_places(
         args.samples, series.grid, _columns(args), _polygon_rule(args), args.samples_crs, args.layer
     )

@@ -111,7 +111,8 @@ def sample_groups(samples: Samples, by: str, flag: str = "--split-by") -> NDArra
         return samples.blocks
     if by == "polygon":
         pairs = zip(samples.folders.tolist(), samples.features.tolist(), strict=True)
-        return joined(np.array([f"{folder}:{feature}" for folder, feature in pairs], np.str_), _pixels(samples))
+        features = np.array([f"{folder}:{feature}" for folder, feature in pairs], np.str_)
+        return joined(features, _pixels(samples))
     if by in samples.kept:
         return samples.kept[by]
     known = ", ".join(["sample", "block", "polygon", *samples.kept])

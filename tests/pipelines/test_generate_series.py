@@ -230,6 +230,18 @@ def test_a_classes_file_beside_the_points_is_not_taken_unasked(scene):
     assert spec_of(folder / "out").classes.names == ("3", "5", "9")
 
 
+def test_a_classes_file_of_the_users_own_is_never_overwritten(scene, capsys: pytest.CaptureFixture[str]):
+    folder, _, _ = scene
+    (folder / "classes.csv").write_text("value,name\n3,Three\n5,Five\n9,Nine\n")
+    assert run(folder, "--classes", str(folder / "classes.csv"), output=".") == 1
+    assert "classes.csv that is not of a samples folder" in capsys.readouterr().err
+    assert (folder / "classes.csv").read_text().startswith("value,name\n3,Three")
+    assert run(folder, "--classes", str(folder / "classes.csv")) == 0
+    # Its own table may serve again, from the folder that it stands in.
+    assert run(folder, "--classes", str(folder / "out" / "classes.csv")) == 0
+    assert spec_of(folder / "out").classes.names == ("Three", "Five", "Nine")
+
+
 def test_each_feature_may_have_its_own_interval(scene):
     folder, cube, series = scene
     x, y = pixel_centres(series.grid, [(3, 3), (3, 3), (4, 4)])
