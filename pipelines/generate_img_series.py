@@ -196,7 +196,8 @@ def run(arguments: argparse.Namespace, options: PipelineOptions) -> None:
 
     import apache_beam as beam
 
-    from dlts_beam.beam.runner import run_pipeline
+    from dlts_beam.beam.dataflow import describe_detached, is_detached
+    from dlts_beam.beam.runner import check_submission, run_pipeline
     from dlts_beam.beam.series import SERIES_FILE, WriteSeries
     from dlts_beam.io.raster.headers import read_header
     from dlts_beam.io.raster.vrt import vrt_name
@@ -208,6 +209,7 @@ def run(arguments: argparse.Namespace, options: PipelineOptions) -> None:
         if isinstance(record, Unusable):
             raise DltsError(f"--like {arguments.like} is not a raster that can be read: {record.reason}")
         reference = record
+    check_submission(options, {"--input-dir": root, "--output-dir": folder})
     storage.check_writable(folder)
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -215,6 +217,9 @@ def run(arguments: argparse.Namespace, options: PipelineOptions) -> None:
         files | "WriteSeries" >> WriteSeries(folder, settings, reference, arguments.hash_content)
 
     run_pipeline(build, options)
+    if is_detached(options):
+        print(f"{describe_detached(options)}: {len(entries)} files to look at")
+        return
     path = storage.join(folder, SERIES_FILE)
     spec = SeriesSpec.from_json(storage.read_bytes(path), path)
     print(summary(spec, root))

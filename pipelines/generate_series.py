@@ -95,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     from dlts_beam import storage
+    from dlts_beam.beam.dataflow import describe_detached, is_detached, is_dry_run
+    from dlts_beam.beam.runner import check_submission
     from dlts_beam.candidates import choose_candidates
     from dlts_beam.io.vector import read_places
     from dlts_beam.plan_files import write_plan
@@ -111,6 +113,8 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     _check_flags(args)
     series = _read_series(args.input_dir)
     table = _read_classes(args.classes)
+    image = min((file.path for file in series.files), key=storage.is_remote)
+    check_submission(options, {"--series-dir": args.series_dir, "an image of the series": image})
     storage.check_writable(args.series_dir)
     check_folder(args.series_dir)
     places = read_places(
@@ -119,7 +123,9 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     chosen = choose_candidates(places, series, args.column_label, table, args.num_classes, args.steps)
     settings = _settings(args, series, chosen)
     layout = settings.layout
-    clear_folder(args.series_dir)
+    if not is_dry_run(options):
+        clear_folder(args.series_dir)
+    keep_scratch = False
     try:
         plans = [
             write_plan(plan, args.series_dir)
@@ -127,6 +133,14 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
                 chosen.candidates, places.kept, settings.tiling, layout.nbytes, args.shards
             )
         ]
+        if is_detached(options):
+            from dlts_beam.beam.detached import SamplesJob, submit_samples
+
+            job = SamplesJob(settings, series, chosen, places.labels, plans, not args.no_summary)
+            submit_samples(job, options, args.skip_unreadable)
+            keep_scratch = not is_dry_run(options)  # the job's last step removes it
+            print(f"{describe_detached(options)}: {chosen.pixels} pixels to cut out")
+            return
         results = _extract(args, options, series, settings, plans)
         spec = account_for(settings, series, chosen, results, places.labels)
         if not args.no_summary:
@@ -134,7 +148,8 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
             show_summary(spec, args.series_dir)
         complete_folder(spec, args.series_dir)
     finally:
-        clear_scratch(args.series_dir)
+        if not keep_scratch:
+            clear_scratch(args.series_dir)
     _report(spec, args.series_dir, summarised=not args.no_summary)
 
 

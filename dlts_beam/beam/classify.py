@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -68,6 +68,8 @@ class ClassifySettings:
         probabilities: also write them.
         quarantine: go on where a window cannot be read; its tile gets no part.
         area: pixels that are wanted; None for all.
+        gpu: refuse workers without a GPU.
+        hints: Beam's resource hints for the stage.
     """
 
     series: SeriesSpec
@@ -80,6 +82,8 @@ class ClassifySettings:
     probabilities: bool = False
     quarantine: bool = False
     area: Area | None = None
+    gpu: bool = False
+    hints: Mapping[str, str] = field(default_factory=dict)
 
 
 class ClassifyTiles(beam.PTransform):
@@ -94,12 +98,14 @@ class ClassifyTiles(beam.PTransform):
         self._settings = settings
 
     def expand(self, tasks: beam.PCollection[TileTask]) -> beam.PCollection[TileRecord]:
+        # Steps with different hints are never fused, so all three have the same ones.
+        hints = self._settings.hints
         return (
             tasks
             | "SpreadTiles" >> beam.Reshuffle()
-            | "ReadWindows" >> ReadWindows(self._settings)
-            | "InferWindows" >> InferWindows(self._settings)
-            | "WriteTiles" >> WriteTiles(self._settings)
+            | "ReadWindows" >> ReadWindows(self._settings).with_resource_hints(**hints)
+            | "InferWindows" >> InferWindows(self._settings).with_resource_hints(**hints)
+            | "WriteTiles" >> WriteTiles(self._settings).with_resource_hints(**hints)
         )
 
 
@@ -164,7 +170,12 @@ def make_handler(settings: ClassifySettings) -> WindowModelHandler:
     """The model handler of a run."""
     model = settings.model
     return WindowModelHandler(
-        settings.serving, model.serving, model.preparation, settings.series.days, settings.engine
+        settings.serving,
+        model.serving,
+        model.preparation,
+        settings.series.days,
+        settings.engine,
+        settings.gpu,
     )
 
 

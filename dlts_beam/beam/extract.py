@@ -96,12 +96,16 @@ def write_results(results: Iterable[ShardResult], path: str) -> str:
 
 
 def read_results(path: str, plans: Sequence[PlanFile]) -> list[ShardResult]:
-    """Read what `write_results` wrote.
+    """Read what `write_results` wrote; raises as `check_results`."""
+    return check_results(msgspec.json.decode(storage.read_bytes(path), type=list[ShardResult]), plans)
+
+
+def check_results(results: list[ShardResult], plans: Sequence[PlanFile]) -> list[ShardResult]:
+    """The results, in the order of plans.
 
     Raises:
-        DltsError: it does not tell of every plan exactly once, with all of its candidates.
+        DltsError: they do not tell of every plan exactly once, with all of its candidates.
     """
-    results = msgspec.json.decode(storage.read_bytes(path), type=list[ShardResult])
     if [result.shard for result in results] != [plan.shard for plan in plans]:
         raise DltsError(
             f"the run gave results of {len(results)} shards where {len(plans)} were planned: run it again"

@@ -13,7 +13,7 @@ import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler
 
-from dlts_beam.engines import Engine, load_engine
+from dlts_beam.engines import Engine, load_engine, require_gpu
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Window
 from dlts_beam.postprocess import quantise
@@ -101,12 +101,14 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
         preparation: PreparationSpec,
         days: np.ndarray,
         engine: str,
+        gpu: bool = False,
     ) -> None:
         """Open nothing yet.
 
         Args:
             folder: the serving folder.
             days: float64 (T,): days of the series' time steps.
+            gpu: refuse to compute where there is no GPU.
         """
         super().__init__(min_batch_size=1, max_batch_size=1)
         self._folder = folder
@@ -114,6 +116,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
         self._preparation = preparation
         self._days = days
         self._engine = engine
+        self._gpu = gpu
         self._prepare_micros = Metrics.counter(NAMESPACE, "prepare_micros")
         self._infer_micros = Metrics.counter(NAMESPACE, "infer_micros")
         self._computed = Metrics.counter(NAMESPACE, "pixels_computed")
@@ -121,6 +124,8 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
     def load_model(self) -> Engine:
         """Load the engine; once per process."""
         keep_freed_memory(_LARGEST_KEPT.get(self._engine, _LARGEST_KEPT_ELSE))
+        if self._gpu:
+            require_gpu()
         return load_engine(self._folder, self._serving, self._engine)
 
     def run_inference(

@@ -26,8 +26,9 @@ from dlts_beam.beam.assembly import (
     take_records,
 )
 from dlts_beam.beam.classify import ClassifySettings, ClassifyTiles, TileTask
+from dlts_beam.beam.dataflow import resource_hints
 from dlts_beam.beam.handler import NAMESPACE, give_freed_memory_back
-from dlts_beam.beam.runner import run_pipeline, runs_in_process
+from dlts_beam.beam.runner import check_submission, run_pipeline, runs_in_process
 from dlts_beam.certificate import RUN_RECORD, Certificate, RunRecord, TileKeys, TileRecord
 from dlts_beam.errors import DltsError
 from dlts_beam.fit_rule import DATE_TOLERANCE, check_fit, select_interval
@@ -61,6 +62,7 @@ class MapRequest:
         probabilities: also write a raster of them.
         roi, mask: vector file and raster of the area of interest.
         start: first day of the interval of a long series.
+        gpu: type of the GPU to compute on; None for none.
     """
 
     series: str
@@ -75,6 +77,7 @@ class MapRequest:
     roi: str | None = None
     mask: str | None = None
     start: str | None = None
+    gpu: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
         DltsError: whatever the user can put right.
     """
     output_driver(request.output)
+    if request.gpu is not None and request.engine != "tensorflow":
+        raise DltsError(f"--gpu needs --engine tensorflow: the engine {request.engine} computes on CPUs only")
     series = load_series(request.series)
     model = find_saved_model(request.model)
     if request.start is not None:
@@ -140,6 +145,8 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
         probabilities=request.probabilities,
         quarantine=request.quarantine,
         area=area,
+        gpu=request.gpu is not None,
+        hints=resource_hints(options, request.gpu),
     )
     return MapPlan(request, job, settings, plan, tuple(notes))
 
@@ -151,6 +158,7 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
         DltsError: whatever the user can put right; another run that writes the same output.
     """
     job, started = planned.job, time.time()
+    check_submission(options, worker_paths(planned))
     storage.check_writable(storage.parent(job.output))
     if not planned.request.quarantine:
         check_inputs(job.series)
@@ -168,9 +176,21 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
             give_freed_memory_back()  # local workers are threads of this process
             certificate = _timed("assemble", seconds, lambda: publish(job, [*kept, *written]))
         seconds["total"] = time.time() - started
-        record = _record(planned, written, reused, seconds, started)
+        record = record_run(planned, written, reused, seconds, started)
         storage.remove_tree(job.parts)
     return Outcome(certificate, record, seconds)
+
+
+def worker_paths(planned: MapPlan) -> dict[str, str]:
+    """Paths that the workers open, by what they are; of the images a local one, where there is any."""
+    request, job = planned.request, planned.job
+    images = [job.series.files[source.file].path for source in job.series.all_sources()]
+    paths = {
+        "--output": job.output,
+        "--model": planned.settings.serving,
+        "an image of the series": min(images, key=storage.is_remote),
+    }
+    return paths if request.mask is None else {**paths, "--mask": request.mask}
 
 
 def load_series(folder: str) -> SeriesSpec:
@@ -272,7 +292,7 @@ def stage_seconds(result: PipelineResult) -> dict[str, float]:
     return seconds
 
 
-def _record(
+def record_run(
     planned: MapPlan, written: list[TileRecord], reused: int, seconds: dict[str, float], started: float
 ) -> RunRecord:
     """Write the record of the run.

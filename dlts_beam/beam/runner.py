@@ -8,8 +8,9 @@ import importlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
 from typing import NoReturn
 
 import apache_beam as beam
@@ -33,12 +34,17 @@ from dlts_beam.errors import DltsError
 # download Prism, and its flags would then mean something else.
 _IN_PROCESS = frozenset({"direct", "directrunner", "switchingdirectrunner", "fnapi", "fnapirunner"})
 
+# Runners with flags and checks of ours, each in a module with `default_flags`, `check` and `explain`.
+_SERVICES = {"dataflow": "dlts_beam.beam.dataflow"}
+
 # How the text of a failed worker tells of an exception of ours: where its traceback ends.
 _OWN_ERROR = re.compile(r"^(?P<module>dlts_beam(?:\.\w+)*)\.(?P<name>\w+): ", re.MULTILINE)
 _AFTER_SENTENCE = re.compile(r" \[while running '|\n\n(?=The above exception|During handling|Traceback)")
 
 
-def parse_options(flags: Sequence[str], own_flags: Iterable[str] = ()) -> PipelineOptions:
+def parse_options(
+    flags: Sequence[str], own_flags: Iterable[str] = (), gpu: str | None = None
+) -> PipelineOptions:
     """Beam's options from the flags that a command's own parser did not know.
 
     Beam itself only warns of flags that it does not know; here every one must belong to some options class of
@@ -47,6 +53,7 @@ def parse_options(flags: Sequence[str], own_flags: Iterable[str] = ()) -> Pipeli
     Args:
         flags: What ``ArgumentParser.parse_known_args`` left.
         own_flags: The command's own flags (``--input-dir``, …), to suggest for misspelt ones.
+        gpu: type of GPU that the workers are to carry, for runners that rent machines.
 
     Raises:
         DltsError: a flag or a runner is unknown, or a value is not one that the flag takes.
@@ -59,7 +66,12 @@ def parse_options(flags: Sequence[str], own_flags: Iterable[str] = ()) -> Pipeli
     if unknown:
         raise DltsError(_unknown(unknown[0], [*own_flags, *parser._option_string_actions]))
     _check_runner(known.runner)
-    defaults = _local_defaults(known, flags) if runs_in_process(known.runner) else []
+    known.gpu = gpu
+    service = find_service(known.runner)
+    if service is not None:
+        defaults = service.default_flags(known, {flag.partition("=")[0] for flag in flags})
+    else:
+        defaults = _local_defaults(known, flags) if runs_in_process(known.runner) else []
     options = PipelineOptions([*defaults, *flags, f"--beam_plugin={worker.__name__}"])
     # DoFns live in modules, never in __main__; a service runner would pickle the main session unasked.
     options.view_as(SetupOptions).save_main_session = False
@@ -69,6 +81,26 @@ def parse_options(flags: Sequence[str], own_flags: Iterable[str] = ()) -> Pipeli
 def runs_in_process(runner: str | None) -> bool:
     """True when ``--runner runner`` (None: not given) means the default local runner."""
     return runner is None or runner.lower() in _IN_PROCESS
+
+
+def find_service(runner: str | None) -> ModuleType | None:
+    """Our module for ``--runner runner``; None for runners that need none."""
+    name = _SERVICES.get((runner or "").lower().removesuffix("runner"))
+    return None if name is None else importlib.import_module(name)
+
+
+def check_submission(options: PipelineOptions, paths: Mapping[str, str] | None = None) -> None:
+    """Tell what the runner would stumble over, before any work.
+
+    Args:
+        paths: by the words that name each, paths that the workers read or write.
+
+    Raises:
+        DltsError: what is missing or wrong.
+    """
+    service = find_service(options.view_as(StandardOptions).runner)
+    if service is not None:
+        service.check(options, paths)
 
 
 def usable_cores() -> int:
@@ -107,14 +139,16 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], options: PipelineOpti
     Raises:
         DltsError: a transform or a worker raised one (with its own sentence), or the job did not finish.
     """
-    pipeline = beam.Pipeline(runner=make_runner(options), options=options)
+    check_submission(options)
     try:
+        pipeline = beam.Pipeline(runner=make_runner(options), options=options)
         with _local_care(options):
             build(pipeline)
             result = pipeline.run()
             result.wait_until_finish()
     except Exception as error:
-        sentence = find_sentence(error)
+        service = find_service(options.view_as(StandardOptions).runner)
+        sentence = find_sentence(error) or (None if service is None else service.explain(error))
         if sentence is None:
             raise
         raise DltsError(sentence) from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dlts_beam.errors import DltsError
 from dlts_beam.spec import ServingSpec
 
-__all__ = ["ENGINES", "Engine", "load_engine"]
+__all__ = ["ENGINES", "Engine", "load_engine", "require_gpu"]
 
 ENGINES = ("onnx", "tensorflow")
 
@@ -59,3 +59,18 @@ def load_engine(folder: str, spec: ServingSpec, name: str = "onnx", threads: int
 
         return TensorFlowEngine(folder, spec, threads)
     raise DltsError(f"unknown engine {name!r}; there are: {', '.join(ENGINES)}")
+
+
+def require_gpu() -> None:
+    """Refuse a machine without a GPU that TensorFlow can use: it would compute on, many times slower.
+
+    Raises:
+        DltsError: there is none, or TensorFlow is not installed.
+    """
+    from dlts_beam.engines.tensorflow import find_gpus
+
+    if not find_gpus():
+        raise DltsError(
+            "TensorFlow finds no GPU on this machine: check its driver and CUDA libraries (image target"
+            " worker-gpu), or leave --gpu out"
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,11 +27,7 @@ class TensorFlowEngine:
         Raises:
             DltsError: if TensorFlow is not installed, or the model is missing, broken or of other shapes.
         """
-        try:
-            import tensorflow as tf
-        except ImportError as error:
-            raise DltsError("the engine tensorflow needs TensorFlow: install dlts-beam[trainer]") from error
-
+        tf = _import()
         _set_up(tf, threads)
         path = storage.join(folder, SAVED_MODEL)
         if not storage.exists(storage.join(path, "saved_model.pb")):
@@ -57,6 +55,23 @@ class TensorFlowEngine:
     def predict(self, strip: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.predict`."""
         return np.asarray(self._serve(self._tensor(checked_strip(strip, self.spec))))
+
+
+def find_gpus() -> list[str]:
+    """Names of the GPUs that TensorFlow can use here.
+
+    Raises:
+        DltsError: TensorFlow is not installed.
+    """
+    return [device.name for device in _import().config.list_physical_devices("GPU")]
+
+
+def _import() -> Any:
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise DltsError("the engine tensorflow needs TensorFlow: install dlts-beam[trainer]") from error
+    return tf
 
 
 def _set_up(tf: object, threads: int) -> None:

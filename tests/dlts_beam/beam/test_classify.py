@@ -47,7 +47,11 @@ def test_read_infer_and_write_are_one_stage(tmp_path: Path) -> None:
     pipeline = beam.Pipeline(runner="DirectRunner", options=PipelineOptions())
     records = pipeline | beam.Create(tasks()) | "Classify" >> ClassifyTiles(settings_of(tmp_path))
     _ = records | "Gather" >> GatherRecords(str(tmp_path))
-    phases = [translations.annotate_downstream_side_inputs, translations.greedily_fuse]
+    phases = [
+        translations.annotate_downstream_side_inputs,
+        translations.expand_gbk,  # else nothing parts the steps on its two sides
+        translations.greedily_fuse,
+    ]
     _, stages = translations.create_and_optimize_stages(
         pipeline.to_runner_api(), phases=phases, known_runner_urns=frozenset()
     )
@@ -57,6 +61,8 @@ def test_read_infer_and_write_are_one_stage(tmp_path: Path) -> None:
         if any(transform.unique_name == "Classify/ReadWindows/Read" for transform in stage.transforms)
     ]
     assert len(reading) == 1
+    assert len(stages) > 1
+    assert not any(name.startswith(("Create", "Gather/Keep")) for name in reading[0])
     assert any("BeamML_RunInference" in name for name in reading[0])
     assert "Classify/WriteTiles/Write" in reading[0]
 
