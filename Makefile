@@ -10,7 +10,7 @@ REAL_FLAGS ?=
 BENCHMARKS ?= $(filter-out gpu_check,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[!_]*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench gpu-check real clean
+.PHONY: help venv demo test lint bench gpu-check image-check flex-templates real clean
 
 help:
 	@echo "make venv    make $(VENV) with everything pinned (PYTHON=python3.12 to choose the interpreter)"
@@ -19,6 +19,8 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   run every benchmark (BENCHMARKS='classify memory' for some of them)"
 	@echo "make gpu-check  measure the serving models on a GPU, where there is one"
+	@echo "make image-check  install and import what the images do, in clean environments (minutes)"
+	@echo "make flex-templates  write deploy/dataflow/*.json anew from the commands' flags"
 	@echo "make real    run the four steps on the real series in ../shared/data"
 	@echo "make clean   remove $(VENV), builds and caches"
 
@@ -48,6 +50,12 @@ bench: venv
 
 gpu-check: venv
 	@$(BIN)/python -m benchmarks.gpu_check
+
+image-check: venv
+	@$(BIN)/python -m deploy.image_check
+
+flex-templates: venv
+	@$(BIN)/python -m pipelines.flex_template
 
 real: venv
 	@$(BIN)/python -m pipelines.real $(REAL_FLAGS)

@@ -58,10 +58,7 @@ def parse_options(
     Raises:
         DltsError: a flag or a runner is unknown, or a value is not one that the flag takes.
     """
-    parser = _OptionsParser(allow_abbrev=False)
-    # By name, as Beam does it: reloaded modules leave several classes of one name behind.
-    for options_class in {str(found): found for found in PipelineOptions.__subclasses__()}.values():
-        options_class._add_argparse_args(parser)
+    parser = _beam_parser()
     known, unknown = parser.parse_known_args(list(flags))
     if unknown:
         raise DltsError(_unknown(unknown[0], [*own_flags, *parser._option_string_actions]))
@@ -187,6 +184,23 @@ def _local_care(options: PipelineOptions) -> AbstractContextManager[None]:
         return nullcontext()
     worker.quiet()
     return watched_workers()
+
+
+def unknown_flags(flags: Sequence[str]) -> list[str]:
+    """Those that no options class of Beam knows.
+
+    Raises:
+        DltsError: a value is not one that its flag takes.
+    """
+    return _beam_parser().parse_known_args(list(flags))[1]
+
+
+def _beam_parser() -> _OptionsParser:
+    parser = _OptionsParser(allow_abbrev=False)
+    # By name, as Beam does it: reloaded modules leave several classes of one name behind.
+    for options_class in {str(found): found for found in PipelineOptions.__subclasses__()}.values():
+        options_class._add_argparse_args(parser)
+    return parser
 
 
 class _OptionsParser(_BeamArgumentParser):

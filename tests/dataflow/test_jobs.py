@@ -17,6 +17,7 @@ from dlts_beam.beam.classify import ClassifyTiles
 from dlts_beam.beam.map_run import MapRequest, plan_map
 from dlts_beam.beam.runner import parse_options, run_pipeline
 from pipelines.classify_img_series import main as classify_img_series
+from pipelines.flex_template import launch
 from pipelines.generate_img_series import main as generate_img_series
 from pipelines.generate_series import main as generate_series
 from tests.dataflow.conftest import BUCKET, FLAGS, IMAGE, QUICK, Translated, World, read_template
@@ -223,3 +224,23 @@ def test_a_local_series_of_samples_is_refused_by_step_2(
     assert generate_series([*flags, *FLAGS]) == 1
     assert "(--series-dir): copy it to a bucket" in capsys.readouterr().err
     assert not (tmp_path / "samples").exists()
+
+
+def test_the_launcher_of_a_flex_template_makes_the_same_job(
+    world: World, classified: Translated, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = f"{BUCKET}/templates/flex"
+    parameters = {"input_dir": world.series, "model": world.model, "output": f"{BUCKET}/maps/template.tif"}
+    given = [f"--{name}={value}" for name, value in parameters.items()]
+    given += ["--step=classify-img-series", "--tile=16", "--probabilities=false", "--flag_of_a_launcher=1"]
+    assert launch([*given, *FLAGS, QUICK, f"--template_location={path}"]) == 0
+    assert capsys.readouterr().err == (
+        "note: left out --flag_of_a_launcher=1, which Apache Beam does not know\n"
+    )
+    job = read_template(path)
+    names = [
+        sorted(each.unique_name for each in found.pipeline.components.transforms.values())
+        for found in (job, classified)
+    ]
+    assert names[0] == names[1]
+    assert {READ, INFER, WRITE} <= job.stage_of(READ)
