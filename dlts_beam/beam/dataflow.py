@@ -40,8 +40,8 @@ GPU_MACHINES = {
 GPU_THREADS = 4
 _REGION_VARIABLE = "CLOUDSDK_COMPUTE_REGION"
 # What the name of an image may tell: beam_python3.11_sdk:2.77.0, dlts-worker:0.1.0-beam2.77.0-py3.11.
-_BEAM_IN_NAME = re.compile(r"beam[^/]*?(?<![\d.])(\d+\.\d+\.\d+)(?![\d.])")
-_PYTHON_IN_NAME = re.compile(r"py(?:thon)?(3\.\d+)")
+_BEAM_IN_NAME = re.compile(r"beam(?:_python[\d.]+_sdk:|[-_]?v?)(\d+\.\d+\.\d+)")
+_PYTHON_IN_NAME = re.compile(r"py(?:thon)?[-_]?(3\.\d+)")
 
 
 def default_flags(known: argparse.Namespace, given: Collection[str]) -> list[str]:

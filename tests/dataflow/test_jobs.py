@@ -77,6 +77,7 @@ def test_the_machines_are_those_of_our_defaults(classified: Translated) -> None:
     assert pool.machine_type == "n2-standard-4"
     assert pool.num_threads_per_worker == 1
     assert pool.autoscaling_settings.algorithm == dataflow.AutoscalingAlgorithm.AUTOSCALING_ALGORITHM_BASIC
+    assert pool.ip_configuration == dataflow.WorkerIPAddressConfiguration.WORKER_IP_UNSPECIFIED
     experiments = classified.job.environment.experiments
     assert "use_multiple_sdk_containers" in experiments  # a process for each core
     assert "use_runner_v2" in experiments

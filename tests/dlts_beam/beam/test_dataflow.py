@@ -117,7 +117,14 @@ def test_what_is_missing_is_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "image", ["gcr.io/p/worker", "gcr.io/p/worker:1.2.3", f"p/beam_python{HERE}_sdk:{beam.__version__}rc1"]
+    "image",
+    [
+        "gcr.io/p/worker",
+        "gcr.io/p/worker:1.2.3",
+        "gcr.io/p/dlts-beam-worker:0.1.0",
+        f"p/beam_python{HERE}_sdk:{beam.__version__}",
+        f"p/dlts-worker:0.1.0-beam{beam.__version__}-py{HERE}-gpu",
+    ],
 )
 def test_names_that_tell_nothing_or_the_right_thing_are_accepted(image: str):
     check_submission(options_of(sdk_container_image=image))
