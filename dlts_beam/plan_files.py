@@ -28,15 +28,21 @@ class PlanFile(NamedTuple):
     candidates: int
 
 
+def name_plan(plan: ShardPlan, folder: str) -> PlanFile:
+    """Where `write_plan` writes a plan."""
+    path = storage.join(folder, PLANS, f"plan-{plan.shard:05d}-of-{plan.shards:05d}.npz")
+    return PlanFile(plan.shard, path, len(plan.points))
+
+
 def write_plan(plan: ShardPlan, folder: str) -> PlanFile:
     """Write one plan under ``folder``, the samples folder."""
-    path = storage.join(folder, PLANS, f"plan-{plan.shard:05d}-of-{plan.shards:05d}.npz")
+    file = name_plan(plan, folder)
     arrays = {name: getattr(plan.points, name) for name in _ARRAYS}
     head = json.dumps({"shard": plan.shard, "shards": plan.shards, "kept": plan.kept}).encode()
     content = io.BytesIO()
     np.savez(content, head=np.frombuffer(head, np.uint8), **arrays)
-    storage.write_bytes(path, content.getvalue())
-    return PlanFile(plan.shard, path, len(plan.points))
+    storage.write_bytes(file.path, content.getvalue())
+    return file
 
 
 def read_plan(path: str) -> ShardPlan:

@@ -99,7 +99,7 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     from dlts_beam.beam.runner import check_submission
     from dlts_beam.candidates import choose_candidates
     from dlts_beam.io.vector import read_places
-    from dlts_beam.plan_files import write_plan
+    from dlts_beam.plan_files import name_plan, write_plan
     from dlts_beam.samples_folder import (
         account_for,
         check_folder,
@@ -123,12 +123,13 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     chosen = choose_candidates(places, series, args.column_label, table, args.num_classes, args.steps)
     settings = _settings(args, series, chosen)
     layout = settings.layout
-    if not is_dry_run(options):
+    dry = is_dry_run(options)  # leaves all as it is
+    if not dry:
         clear_folder(args.series_dir)
-    keep_scratch = False
+    keep_scratch = dry
     try:
         plans = [
-            write_plan(plan, args.series_dir)
+            (name_plan if dry else write_plan)(plan, args.series_dir)
             for plan in plan_shards(
                 chosen.candidates, places.kept, settings.tiling, layout.nbytes, args.shards
             )
@@ -138,7 +139,7 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
 
             job = SamplesJob(settings, series, chosen, places.labels, plans, not args.no_summary)
             submit_samples(job, options, args.skip_unreadable)
-            keep_scratch = not is_dry_run(options)  # the job's last step removes it
+            keep_scratch = True  # the job's last step removes it
             print(f"{describe_detached(options)}: {chosen.pixels} pixels to cut out")
             return
         results = _extract(args, options, series, settings, plans)

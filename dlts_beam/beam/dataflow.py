@@ -27,7 +27,6 @@ from dlts_beam.storage import is_remote
 
 # Four gigabytes for each core: a window of a worker process takes 0.6 of them, libraries and models the rest.
 MACHINE_TYPE = "n2-standard-4"
-GPU = "nvidia-l4"
 # A GPU comes with machines of its own kinds; other GPUs need --machine_type.
 GPU_MACHINES = {
     "nvidia-tesla-t4": "n1-standard-4",

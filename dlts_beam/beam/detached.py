@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from dlts_beam import storage
 from dlts_beam.beam.assembly import check_inputs, finished_certificate, publish, reuse_tiles
 from dlts_beam.beam.classify import ClassifyTiles
+from dlts_beam.beam.dataflow import is_dry_run
 from dlts_beam.beam.extract import ExtractSamples, check_results
 from dlts_beam.beam.map_run import MapPlan, record_run, worker_paths
 from dlts_beam.beam.runner import check_submission, run_pipeline
@@ -125,7 +126,8 @@ def submit_samples(job: SamplesJob, options: PipelineOptions, skip_unreadable: b
         DltsError: whatever the user can put right.
     """
     path = storage.join(job.settings.folder, PLANS, JOB)
-    storage.write_bytes(path, pickle.dumps(job))
+    if not is_dry_run(options):
+        storage.write_bytes(path, pickle.dumps(job))
 
     def build(pipeline: beam.Pipeline) -> None:
         plans = pipeline | "Plans" >> beam.Create([plan.path for plan in job.plans])

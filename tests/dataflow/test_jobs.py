@@ -140,14 +140,16 @@ def test_step_1_is_a_job(world: World) -> None:
     job = template(generate_img_series, "-i", world.images, "-o", f"{BUCKET}/series-of-a-job")
     steps = {each.unique_name for each in job.pipeline.components.transforms.values()}
     assert {"WriteSeries/ReadHeaders", "WriteSeries/CheckAndWrite"} <= steps
-    assert "WriteSeries/ReadHeaders" in job.stage_of("WriteSeries/ReadHeaders")
-    assert job.pool.machine_type == "n2-standard-4"
+    assert "WriteSeries/CheckAndWrite" not in job.stage_of("WriteSeries/ReadHeaders")  # one check of all
+    assert_ours(job)
 
 
 def test_step_2_is_a_job(world: World) -> None:
     folder = f"{BUCKET}/samples-of-a-job"
     job = template(generate_series, "-i", world.series, "-s", str(world.points), "-o", folder)
-    assert "FinishSamples/Complete" not in job.stage_of("ExtractSamples/WriteShards")
+    stage = job.stage_of("ExtractSamples/WriteShards")
+    assert not {"Plans/Impulse", "FinishSamples/Complete"} & stage
+    assert_ours(job)
     # The job finds its plans there; its last step removes them.
     assert {storage.name(entry.path) for entry in storage.list_files(f"{folder}/plans")} == {
         "job.pickle",
@@ -155,12 +157,20 @@ def test_step_2_is_a_job(world: World) -> None:
     }
 
 
+def assert_ours(job: Translated) -> None:
+    """Our machines, our image, and all that is staged in the bucket."""
+    assert (job.pool.machine_type, job.pool.num_threads_per_worker) == ("n2-standard-4", 1)
+    assert job.pool.worker_harness_container_image == IMAGE
+    assert job.job.environment.temp_storage_prefix.startswith("storage.googleapis.com/dlts-test/temp")
+
+
 @pytest.mark.parametrize("step", [1, 2, 4])
 def test_a_dry_run_translates_and_changes_nothing(
     step: int, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = f"{BUCKET}/dry-{step}"
-    storage.write_text(f"{folder}/samples.json", "kept")
+    for name in ("samples.json", "plans/plan-00000-of-00001.npz"):  # of a run that goes on beside
+        storage.write_text(f"{folder}/{name}", "kept")
     commands: dict[int, tuple[Main, list[str]]] = {
         1: (generate_img_series, ["-i", world.images, "-o", folder]),
         2: (generate_series, ["-i", world.series, "-s", str(world.points), "-o", folder]),
@@ -179,7 +189,11 @@ def test_a_dry_run_translates_and_changes_nothing(
     assert main([*flags, *FLAGS, QUICK, "--dry_run=True"]) == 0
     assert "translated for Dataflow, and not submitted" in capsys.readouterr().out
     assert len(seen[0].components.transforms) > 3
-    assert [entry.path for entry in storage.list_files(folder, recursive=True)] == [f"{folder}/samples.json"]
+    left = {entry.path: storage.read_text(entry.path) for entry in storage.list_files(folder, recursive=True)}
+    assert left == {
+        f"{folder}/plans/plan-00000-of-00001.npz": "kept",
+        f"{folder}/samples.json": "kept",
+    }
 
 
 @pytest.mark.parametrize("what", ["--input-dir", "--output-dir"])

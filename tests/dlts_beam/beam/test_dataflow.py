@@ -20,6 +20,7 @@ from google.auth.exceptions import DefaultCredentialsError
 from dlts_beam.beam import dataflow
 from dlts_beam.beam.runner import check_submission, parse_options, run_pipeline
 from dlts_beam.errors import DltsError
+from pipelines.classify_img_series import DEFAULT_GPU
 
 IMAGE = f"europe-docker.pkg.dev/p/images/dlts-worker:0.1.0-beam{beam.__version__}"
 GIVEN = {
@@ -143,6 +144,10 @@ def test_a_gpu_brings_its_machine(gpu: str, machine: str):
     assert dataflow.resource_hints(options, gpu) == {"accelerator": hint}
     assert options.view_as(DebugOptions).number_of_worker_harness_threads == 4
     assert options.view_as(DebugOptions).experiments == ["no_use_multiple_sdk_containers"]
+
+
+def test_the_default_gpu_has_a_machine():
+    assert DEFAULT_GPU in dataflow.GPU_MACHINES
 
 
 def test_a_named_machine_carries_any_gpu():
