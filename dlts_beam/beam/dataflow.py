@@ -76,10 +76,16 @@ def resource_hints(options: PipelineOptions, gpu: str | None) -> dict[str, str]:
         gpu: Dataflow's name of the type, such as nvidia-l4; None for no GPU.
 
     Raises:
-        DltsError: no machine is known that carries such a GPU, and none is named.
+        DltsError: no machine is known that carries such a GPU, and none is named; or another flag
+        excludes hints.
     """
     if gpu is None or not _on_dataflow(options):
         return {}
+    cloud = options.view_as(GoogleCloudOptions)
+    if cloud.flexrs_goal is not None:
+        raise DltsError("--gpu and --flexrs_goal exclude each other: Dataflow rents no GPUs that way")
+    if any(option.startswith("worker_accelerator") for option in cloud.dataflow_service_options or ()):
+        raise DltsError("--gpu takes the place of the service option worker_accelerator: leave that one out")
     machine = options.view_as(WorkerOptions).machine_type
     if machine == MACHINE_TYPE:  # it carries none: the other steps go on there
         if gpu not in GPU_MACHINES:

@@ -146,6 +146,14 @@ def test_a_gpu_brings_its_machine(gpu: str, machine: str):
     assert options.view_as(DebugOptions).experiments == ["no_use_multiple_sdk_containers"]
 
 
+@pytest.mark.parametrize(
+    "flag", ["--flexrs_goal=COST_OPTIMIZED", "--dataflow_service_options=worker_accelerator=type:nvidia-l4"]
+)
+def test_flags_that_exclude_a_hint_are_refused(flag: str):
+    with pytest.raises(DltsError, match=r"^--gpu "):
+        dataflow.resource_hints(options_of(flag, gpu="nvidia-l4"), "nvidia-l4")
+
+
 def test_the_default_gpu_has_a_machine():
     assert DEFAULT_GPU in dataflow.GPU_MACHINES
 
