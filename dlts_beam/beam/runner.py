@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import difflib
 import importlib
 import math
@@ -128,7 +129,7 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], options: PipelineOpti
 
     Args:
         build: Applies the transforms to the pipeline that it is given.
-        options: From `parse_options`.
+        options: From `parse_options`; left as they are.
 
     Returns:
         The finished result, for its metrics.
@@ -136,6 +137,9 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], options: PipelineOpti
     Raises:
         DltsError: a transform or a worker raised one (with its own sentence), or the job did not finish.
     """
+    # Runners write into their options: a second run with the same ones would not be what was asked for.
+    options = copy.deepcopy(options)
+    service = find_service(options.view_as(StandardOptions).runner)
     check_submission(options)
     try:
         pipeline = beam.Pipeline(runner=make_runner(options), options=options)
@@ -144,7 +148,6 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], options: PipelineOpti
             result = pipeline.run()
             result.wait_until_finish()
     except Exception as error:
-        service = find_service(options.view_as(StandardOptions).runner)
         sentence = find_sentence(error) or (None if service is None else service.explain(error))
         if sentence is None:
             raise

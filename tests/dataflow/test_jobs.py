@@ -12,8 +12,9 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 from google.cloud import dataflow_v1beta3 as dataflow
 
 from dlts_beam import storage
-from dlts_beam.beam.assembly import GatherRecords
+from dlts_beam.beam.assembly import GatherRecords, finished_certificate
 from dlts_beam.beam.classify import ClassifyTiles
+from dlts_beam.beam.detached import submit_map
 from dlts_beam.beam.map_run import MapRequest, plan_map
 from dlts_beam.beam.runner import parse_options, run_pipeline
 from pipelines.classify_img_series import main as classify_img_series
@@ -259,3 +260,16 @@ def test_the_launcher_of_a_flex_template_makes_the_same_job(
     ]
     assert names[0] == names[1]
     assert {READ, INFER, WRITE} <= job.stage_of(READ)
+
+
+def test_the_last_step_publishes_in_the_bucket(world: World) -> None:
+    """The same graph, run here on the bucket: the map and what lies beside it, and nothing else."""
+    options = parse_options(["--direct_num_workers=1"])
+    folder = f"{BUCKET}/maps-of-a-job"
+    planned = plan_map(MapRequest(world.series, world.model, f"{folder}/map.tif", 16), options)
+    assert submit_map(planned, options) == len(planned.job.tasks) == 12
+    names = {storage.name(entry.path) for entry in storage.list_files(folder, recursive=True)}
+    assert {"map.tif", "map.tif.json", "map.tif.run.json"} <= names <= {
+        "map.tif", "map.tif.json", "map.tif.run.json", "map.tif.aux.xml",
+    }  # fmt: skip
+    assert finished_certificate(planned.job) is not None

@@ -69,6 +69,18 @@ def _must_equal(value: int, expected: int) -> None:
     assert value == expected
 
 
+def test_a_run_leaves_its_options_alone():
+    options = runner.parse_options(["--direct_num_workers=1"])
+    before = options.get_all_options()
+
+    def build(pipeline: beam.Pipeline) -> None:
+        pipeline._options.view_as(StandardOptions).runner = "other"
+        pipeline | "Create" >> beam.Create([1])
+
+    runner.run_pipeline(build, options)
+    assert options.get_all_options() == before
+
+
 def test_worker_processes_see_the_pipeline_options(tmp_path: Path):
     options = runner.parse_options(
         ["--direct_running_mode=multi_processing", "--direct_num_workers=2", "--job_name=told"]
