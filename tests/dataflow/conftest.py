@@ -18,6 +18,7 @@ from apache_beam.runners.portability.fn_api_runner import translations
 from google.cloud import dataflow_v1beta3
 
 from dlts_beam import storage
+from dlts_beam.storage import gcs
 from pipelines.generate_img_series import main as generate_img_series
 from tests.fakes import make_model, random_scene
 from tests.helpers import pixel_centres, write_points
@@ -33,7 +34,7 @@ QUICK = "--experiments=disable_logging_submission_environment"
 _SECONDS = 30
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A bucket of an emulator, which every library here is pointed at."""
     with socket.socket() as probe:
@@ -55,11 +56,13 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv(name, value)
     # There are no credentials to find; Beam would look for them for half a minute.
     patch.setattr(auth._Credentials, "_credentials_init", True)
+    gcs._client_of.cache_clear()
     try:
         _wait_for(f"{address}/storage/v1/b", server)
         yield BUCKET
     finally:
         patch.undo()
+        gcs._client_of.cache_clear()
         server.terminate()
         server.wait(_SECONDS)
         log.close()
@@ -94,7 +97,7 @@ class World:
     local_model: Path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> World:
     """A scene of 37 x 53 pixels in the bucket."""
     folder = tmp_path_factory.mktemp("world")
