@@ -122,12 +122,14 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
     tile = request.tile if request.tile is not None else default_tile(series.grid.height, series.grid.width)
     plan = make_plan(series, model.spec, tile, _memory(request.memory, options))
     area = Area.load(series.grid, request.roi, request.mask)
-    tasks, outside = _tiles(series, model, digest, request.engine, plan.tile, area)
+    # A GPU may answer near-ties otherwise than a CPU, so a map never mixes tiles of both.
+    computer = request.engine if request.gpu is None else f"{request.engine}-gpu"
+    tasks, outside = _tiles(series, model, digest, computer, plan.tile, area)
     job = MapJob(
         series=series,
         model=model,
         digest=digest,
-        engine=request.engine,
+        engine=computer,
         tile_size=plan.tile,
         tasks=tasks,
         output=request.output,

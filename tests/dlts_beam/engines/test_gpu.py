@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,10 @@ def test_the_handler_asks_for_the_gpu(tmp_path: Path, monkeypatch: pytest.Monkey
     planned = plan_map(request, parse_options([]))
     assert planned.settings.gpu
     assert planned.settings.hints == {}  # this machine is what it is
+    # Tiles of a GPU are never taken for those of a CPU.
+    on_cpu = plan_map(replace(request, gpu=None), parse_options([]))
+    assert (planned.job.engine, on_cpu.job.engine) == ("tensorflow-gpu", "tensorflow")
+    assert not {task.key for task in planned.job.tasks} & {task.key for task in on_cpu.job.tasks}
     with pytest.raises(DltsError, match="finds no GPU"):
         make_handler(planned.settings).load_model()
 
