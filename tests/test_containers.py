@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 import apache_beam
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from deploy.image_check import SOURCES, TARGETS, Instruction, arguments_of, commands, copied, read_dockerfile
 from dlts_beam import __version__
@@ -63,6 +65,16 @@ def test_every_install_is_constrained_and_checked():
         for number in installs:
             assert " -c constraints.txt " in run[number]
             assert run[number + 1] == "pip check"
+
+
+def test_cuda_s_libraries_are_pinned_as_tensorflow_wants_them():
+    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    versions = {pin.name: next(iter(pin.specifier)).version for pin in pins}
+    needs = [Requirement(text) for text in requires("tensorflow") or ()]
+    wanted = [need for need in needs if need.marker is not None and "and-cuda" in str(need.marker)]
+    assert len(wanted) > 8
+    for need in wanted:
+        assert need.specifier.contains(versions[need.name]), need
 
 
 def test_imports_are_tried_away_from_the_sources():
