@@ -214,7 +214,7 @@ def run(arguments: argparse.Namespace, options: PipelineOptions) -> None:
         files = pipeline | "ListImages" >> beam.Create(entries)
         files | "WriteSeries" >> WriteSeries(folder, settings, reference, arguments.hash_content)
 
-    run_pipeline(build, options)
+    run_pipeline(build, options, [root, folder])
     path = storage.join(folder, SERIES_FILE)
     spec = SeriesSpec.from_json(storage.read_bytes(path), path)
     print(summary(spec, root))

@@ -231,7 +231,7 @@ def _extract(
             | "WriteResults" >> WriteResults(path)
         )
 
-    run_pipeline(build, options)
+    run_pipeline(build, options, [args.series_dir, *(file.path for file in series.files)])
     return read_results(path, plans)
 
 
@@ -253,7 +253,7 @@ def _summarise(args: argparse.Namespace, options: PipelineOptions, spec: Samples
             | "SummariseSamples" >> SummariseSamples(spec, args.series_dir)
         )
 
-    run_pipeline(build, options)
+    run_pipeline(build, options, [args.series_dir])
 
 
 def _report(spec: SamplesSpec, folder: str, summarised: bool) -> None:

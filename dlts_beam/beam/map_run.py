@@ -237,11 +237,16 @@ def _compute(
 
     pixels = sum(task.tile.window.pixels for task in todo) / len(todo)
     with Progress(len(todo), _counter(job.parts, todo), pixels):
-        result = _timed("compute", seconds, lambda: run_pipeline(build, options))
+        result = _timed("compute", seconds, lambda: run_pipeline(build, options, _paths(job)))
     seconds.update(stage_seconds(result))
     if not planned.request.quarantine:
         check_inputs(job.series)  # an image that changed under our eyes must not end in a certificate
     return take_records(job.parts)
+
+
+def _paths(job: MapJob) -> list[str]:
+    """What workers read and write."""
+    return [job.parts, job.model.serving, *(file.path for file in job.series.files)]
 
 
 def _counter(parts: str, todo: Iterable[TileTask]) -> Any:

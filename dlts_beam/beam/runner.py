@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import difflib
 import importlib
 import math
@@ -25,7 +26,7 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
-from dlts_beam.beam import worker
+from dlts_beam.beam import flink, worker
 from dlts_beam.beam.local_workers import watched_workers
 from dlts_beam.errors import DltsError
 
@@ -59,7 +60,7 @@ def parse_options(flags: Sequence[str], own_flags: Iterable[str] = ()) -> Pipeli
     if unknown:
         raise DltsError(_unknown(unknown[0], [*own_flags, *parser._option_string_actions]))
     _check_runner(known.runner)
-    defaults = _local_defaults(known, flags) if runs_in_process(known.runner) else []
+    defaults = _defaults(known, flags)
     options = PipelineOptions([*defaults, *flags, f"--beam_plugin={worker.__name__}"])
     # DoFns live in modules, never in __main__; a service runner would pickle the main session unasked.
     options.view_as(SetupOptions).save_main_session = False
@@ -94,12 +95,15 @@ def make_runner(options: PipelineOptions) -> PipelineRunner | str | None:
     return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))
 
 
-def run_pipeline(build: Callable[[beam.Pipeline], object], options: PipelineOptions) -> PipelineResult:
+def run_pipeline(
+    build: Callable[[beam.Pipeline], object], options: PipelineOptions, paths: Iterable[str] = ()
+) -> PipelineResult:
     """Build a pipeline, run it and wait until it is finished.
 
     Args:
         build: Applies the transforms to the pipeline that it is given.
-        options: From `parse_options`.
+        options: From `parse_options`; left as they are.
+        paths: Files and folders that workers read or write, to refuse those that they would not see.
 
     Returns:
         The finished result, for its metrics.
@@ -107,9 +111,13 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], options: PipelineOpti
     Raises:
         DltsError: a transform or a worker raised one (with its own sentence), or the job did not finish.
     """
+    # Portable runners of Beam write into their options: a second run with the same ones would be local.
+    options = copy.deepcopy(options)
+    if flink.uses_flink(options):
+        flink.prepare(options, paths)
     pipeline = beam.Pipeline(runner=make_runner(options), options=options)
     try:
-        with _local_care(options):
+        with _care(options):
             build(pipeline)
             result = pipeline.run()
             result.wait_until_finish()
@@ -147,8 +155,10 @@ def _sentence_in(text: str) -> str | None:
     return None
 
 
-def _local_care(options: PipelineOptions) -> AbstractContextManager[None]:
+def _care(options: PipelineOptions) -> AbstractContextManager[None]:
     """A context for the run: quiet, and with an eye on the workers, where they are this machine's."""
+    if flink.uses_flink(options):
+        return flink.told_plainly(options)
     if not runs_in_process(options.view_as(StandardOptions).runner):
         return nullcontext()
     worker.quiet()
@@ -179,6 +189,14 @@ def _check_runner(runner: str | None) -> None:
     close = difflib.get_close_matches(runner, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}"
     raise DltsError(f"unknown runner {runner}: {hint}")
+
+
+def _defaults(known: argparse.Namespace, flags: Sequence[str]) -> list[str]:
+    if runs_in_process(known.runner):
+        return _local_defaults(known, flags)
+    if flink.is_flink(known.runner):
+        return flink.default_flags(known, {flag.partition("=")[0] for flag in flags})
+    return []
 
 
 def _local_defaults(known: argparse.Namespace, flags: Sequence[str]) -> list[str]:
