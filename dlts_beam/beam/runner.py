@@ -85,8 +85,10 @@ def usable_cores() -> int:
 
 
 def make_runner(options: PipelineOptions) -> PipelineRunner | str | None:
-    """What to hand to ``beam.Pipeline``: our local runner, or the name that the options give."""
+    """What to hand to ``beam.Pipeline``: our local runner, Flink's, or the name that the options give."""
     name = options.view_as(StandardOptions).runner
+    if flink.is_flink(name):
+        return flink.Submission()
     if not runs_in_process(name):
         return name
     # Without provision info, worker processes would never see the pipeline's options.
@@ -115,9 +117,10 @@ def run_pipeline(
     options = copy.deepcopy(options)
     if flink.uses_flink(options):
         flink.prepare(options, paths)
-    pipeline = beam.Pipeline(runner=make_runner(options), options=options)
+    runner = make_runner(options)
+    pipeline = beam.Pipeline(runner=runner, options=options)
     try:
-        with _care(options):
+        with _care(options, runner):
             build(pipeline)
             result = pipeline.run()
             result.wait_until_finish()
@@ -155,10 +158,12 @@ def _sentence_in(text: str) -> str | None:
     return None
 
 
-def _care(options: PipelineOptions) -> AbstractContextManager[None]:
+def _care(
+    options: PipelineOptions, runner: PipelineRunner | str | None
+) -> AbstractContextManager[None]:
     """A context for the run: quiet, and with an eye on the workers, where they are this machine's."""
-    if flink.uses_flink(options):
-        return flink.told_plainly(options)
+    if isinstance(runner, flink.Submission):
+        return flink.told_plainly(options, runner)
     if not runs_in_process(options.view_as(StandardOptions).runner):
         return nullcontext()
     worker.quiet()

@@ -9,7 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import requests
 from apache_beam.options.pipeline_options import (
@@ -23,6 +23,7 @@ from apache_beam.options.pipeline_options import (
 from dlts_beam.beam.flink.cluster import Cluster, look_at
 from dlts_beam.beam.flink.environment import POOL, check_environment, check_paths, read_environment
 from dlts_beam.beam.flink.jar import find_jar
+from dlts_beam.beam.flink.submission import Submission
 from dlts_beam.errors import DltsError
 
 #: Values of ``--flink_master`` that mean a Flink inside the job server, on this machine.
@@ -116,8 +117,8 @@ def prepare(options: PipelineOptions, paths: Iterable[str] = ()) -> None:
 
 
 @contextmanager
-def told_plainly(options: PipelineOptions) -> Iterator[None]:
-    """A context for a job: what Flink says of a failure becomes one sentence.
+def told_plainly(options: PipelineOptions, runner: Submission) -> Iterator[None]:
+    """A context for a job: what Flink says of a failure becomes one sentence, and Ctrl-C ends the job there.
 
     Raises:
         DltsError: the job failed or the cluster was lost; exceptions of Python code in workers pass.
@@ -128,6 +129,10 @@ def told_plainly(options: PipelineOptions) -> Iterator[None]:
     log.addFilter(_worth_telling)
     try:
         yield
+    except KeyboardInterrupt:
+        with suppress(requests.RequestException, RuntimeError):  # whoever pressed it wants to leave
+            runner.cancel()
+        raise
     except requests.RequestException as error:
         raise DltsError(
             f"lost the Flink master at {master} ({type(error).__name__}): the job may still run there; see to"

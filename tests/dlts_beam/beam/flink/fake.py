@@ -23,10 +23,11 @@ class FakeMaster:
     Attributes:
         raw: bytes to answer in place of JSON, by path.
         status: HTTP status other than 200, by path.
-        state: how the submitted job ends.
+        state: how the submitted job ends; RUNNING for one that does not.
         failure: the exception of a job that failed.
         uploads: the jars that were uploaded.
-        removed: ids of jars that were deleted again.
+        removed: paths that were deleted again.
+        drops: how many questions about jobs are hung up on.
     """
 
     version: str = "2.2.0"
@@ -43,6 +44,7 @@ class FakeMaster:
     uploads: list[zipfile.ZipFile] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    drops: int = 0
     url: str = ""
 
     @property
@@ -66,7 +68,9 @@ class FakeMaster:
             },
             "/v1/taskmanagers": {"taskmanagers": managers},
             "/v1/jobmanager/config": [{"key": key, "value": value} for key, value in self.settings.items()],
-            "/v1/jobs/job-1/execution-result": {"status": {"id": "COMPLETED"}},
+            "/v1/jobs/job-1/execution-result": {
+                "status": {"id": "IN_PROGRESS" if self.state == "RUNNING" else "COMPLETED"}
+            },
             "/v1/jobs/job-1": {"state": self.state},
             "/v1/jobs/job-1/exceptions": {
                 "all-exceptions": [{"timestamp": 1, "exception": self.failure}] if self.failure else []
@@ -96,12 +100,16 @@ def serving(master: FakeMaster) -> Iterator[FakeMaster]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             """Keep quiet."""
 
-        def _answer(self, make: Any) -> None:
+        def _answer(self, make: Any, success: int = 200) -> None:
             master.asked.append(f"{self.command} {self.path}")
-            status = master.status.get(self.path, 200)
+            if master.drops and self.path.startswith("/v1/jobs/job-1"):
+                master.drops -= 1
+                self.close_connection = True
+                return
+            status = master.status.get(self.path, success)
             content = master.raw.get(self.path)
             if content is None:
-                content = json.dumps(make() if status == 200 else {"errors": ["no"]}).encode()
+                content = json.dumps(make() if status == success else {"errors": ["no"]}).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -117,6 +125,9 @@ def serving(master: FakeMaster) -> Iterator[FakeMaster]:
         def do_DELETE(self) -> None:
             master.removed.append(self.path)
             self._answer(dict)
+
+        def do_PATCH(self) -> None:
+            self._answer(dict, 202)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     master.url = f"http://127.0.0.1:{server.server_port}"
