@@ -10,7 +10,7 @@ REAL_FLAGS ?=
 BENCHMARKS ?= $(filter-out gpu_check,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[!_]*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench gpu-check real clean
+.PHONY: help venv demo test lint bench gpu-check real flink-test clean
 
 help:
 	@echo "make venv    make $(VENV) with everything pinned (PYTHON=python3.12 to choose the interpreter)"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench   run every benchmark (BENCHMARKS='classify memory' for some of them)"
 	@echo "make gpu-check  measure the serving models on a GPU, where there is one"
 	@echo "make real    run the four steps on the real series in ../shared/data"
+	@echo "make flink-test  run the steps on a real Flink on this machine, which needs Java 17"
 	@echo "make clean   remove $(VENV), builds and caches"
 
 venv: $(INSTALLED)
@@ -51,6 +52,9 @@ gpu-check: venv
 
 real: venv
 	@$(BIN)/python -m pipelines.real $(REAL_FLAGS)
+
+flink-test: venv
+	@$(BIN)/python -m tests.flink
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

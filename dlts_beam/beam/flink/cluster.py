@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import socket
@@ -131,8 +132,10 @@ def _ask(url: str, what: str) -> Any:
             return json.loads(answer.read())
     except urllib.error.HTTPError as error:
         raise _stranger(url, f"GET /v1/{what} gives status {error.code}") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # also text that is not UTF-8
         raise _stranger(url, f"GET /v1/{what} gives no JSON") from error
+    except http.client.HTTPException as error:  # such as a worker pool, which speaks gRPC
+        raise _stranger(url, f"GET /v1/{what} gives no HTTP") from error
     except OSError as error:
         reason = getattr(error, "reason", error)
         why = getattr(reason, "strerror", None) or reason

@@ -5,15 +5,20 @@ This leans on Beam's internals, for which the version is pinned; the tests show 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import requests
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.flink_runner import FlinkRunner
 from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJob, FlinkUberJarJobServer
 from apache_beam.runners.portability.job_server import JobServer
+from google.protobuf import json_format
+
+_LOG = logging.getLogger(__name__)
 
 # A network that fails for less than about two minutes does not end hours of work.
 _ATTEMPTS = 12
@@ -86,10 +91,34 @@ class _Job(FlinkBeamJob):
                 break
 
     def get_message_stream(self) -> Iterator[Any]:
+        """States, and at the end why the job failed; Beam's own looks where Flink 2 says nothing any more."""
         try:
-            yield from super().get_message_stream()
+            for state, timestamp in self.get_state_stream():
+                if self.is_terminal_state(state):
+                    yield from self._failures()
+                yield state, timestamp
         except requests.RequestException:
             return  # read in a thread of its own; the reader of states tells that the master is lost
+
+    def _failures(self) -> Iterator[beam_job_api_pb2.JobMessage]:
+        """Stack traces, the oldest first."""
+        history = self.get(f"v1/jobs/{self._flink_job_id}/exceptions").get("exceptionHistory", {})
+        for entry in sorted(history.get("entries", ()), key=lambda entry: entry["timestamp"]):
+            yield beam_job_api_pb2.JobMessage(
+                time=str(entry["timestamp"]),
+                importance=beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR,
+                message_text=entry["stacktrace"],
+            )
+
+    def get_metrics(self) -> str:
+        """The counters as JSON; empty where Flink has none that Beam can read, which a profile alone misses."""
+        try:
+            text: str = super().get_metrics()
+            json_format.Parse(text, beam_job_api_pb2.GetJobMetricsResponse())
+        except (LookupError, json_format.ParseError) as error:
+            _LOG.warning("Flink tells no counters of this job (%s): a profile shows the clock only", error)
+            return "{}"
+        return text
 
     def cancel(self) -> None:
         """End the job on the cluster, if it was started; Beam's own asks at an address that is not there."""

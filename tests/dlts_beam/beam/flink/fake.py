@@ -27,6 +27,7 @@ class FakeMaster:
         failure: the exception of a job that failed.
         uploads: the jars that were uploaded.
         removed: paths that were deleted again.
+        accumulators: of the finished job.
         drops: how many questions about jobs are hung up on.
     """
 
@@ -45,6 +46,7 @@ class FakeMaster:
     removed: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     drops: int = 0
+    accumulators: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
 
     @property
@@ -72,12 +74,14 @@ class FakeMaster:
                 "status": {"id": "IN_PROGRESS" if self.state == "RUNNING" else "COMPLETED"}
             },
             "/v1/jobs/job-1": {"state": self.state},
+            # As Flink 2 answers: the older list, where Beam looks, is gone.
             "/v1/jobs/job-1/exceptions": {
-                "all-exceptions": [{"timestamp": 1, "exception": self.failure}] if self.failure else []
+                "exceptionHistory": {
+                    "entries": [{"timestamp": 1, "stacktrace": self.failure}] if self.failure else [],
+                    "truncated": False,
+                }
             },
-            "/v1/jobs/job-1/accumulators": {
-                "user-task-accumulators": [{"name": "__metricscontainers", "value": "{}"}]
-            },
+            "/v1/jobs/job-1/accumulators": {"user-task-accumulators": self.accumulators},
         }
         return answers[path]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -80,6 +81,7 @@ def test_an_unknown_host():
     ("answer", "why"),
     [
         ({"raw": {"/v1/config": b"<html>"}}, "GET /v1/config gives no JSON"),
+        ({"raw": {"/v1/config": b"\xff\xfe{"}}, "GET /v1/config gives no JSON"),
         ({"status": {"/v1/overview": 404}}, "GET /v1/overview gives status 404"),
         ({"raw": {"/v1/overview": b"{}"}}, "its answer lacks 'slots-total'"),
         ({"raw": {"/v1/config": b"[]"}}, "its answer lacks list indices must be integers or slices, not str"),
@@ -94,6 +96,21 @@ def test_something_else_that_answers(master: FakeMaster, answer: dict, why: str)
         f"{master.url} does not answer as a Flink master does ({why}): give the address of the REST service"
         " (usually port 8081) with --flink_master HOST:PORT"
     )
+
+
+def test_something_that_does_not_even_speak_http():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            connection.recv(1000)
+            connection.sendall(b"\0\0\x12\4\0")  # how gRPC begins
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(DltsError, match=r"as a Flink master does \(GET /v1/config gives no HTTP\): "):
+            look_at(f"127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("version", ["1.18.1", "2.3.0"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -79,3 +80,27 @@ def test_ctrl_c_ends_the_job_on_the_cluster(
         run_pipeline(build, options)
     assert "PATCH /v1/jobs/job-1?mode=cancel" in master.asked
     assert set(master.removed) == {"/v1/jars/jar-1_beam.jar"}
+
+
+def test_counters_come_back_or_are_left_out(
+    master: FakeMaster, options: PipelineOptions, caplog: pytest.LogCaptureFixture
+):
+    def read() -> int:
+        counters = run_pipeline(build, options).metrics().query()["counters"]
+        return sum(counter.attempted for counter in counters)
+
+    info = {
+        "urn": "beam:metric:user:sum_int64:v1",
+        "type": "beam:metrics:sum_int64:v1",
+        "payload": "Bw==",
+        "labels": {"NAMESPACE": "dlts", "NAME": "tiles", "PTRANSFORM": "Create"},
+    }
+    metrics = {"metrics": {"attempted": [info]}}
+    master.accumulators = [{"name": "__metricscontainers", "value": json.dumps(metrics)}]
+    assert read() == 7
+    assert caplog.text == ""
+    for unreadable in ([], [{"name": "__metricscontainers", "value": "MetricsContainer(1)"}]):
+        caplog.clear()
+        master.accumulators = unreadable
+        assert read() == 0
+        assert "Flink tells no counters of this job" in caplog.text
