@@ -196,7 +196,7 @@ def run(arguments: argparse.Namespace, options: PipelineOptions) -> None:
 
     import apache_beam as beam
 
-    from dlts_beam.beam.runner import run_pipeline
+    from dlts_beam.beam.runner import check_submission, run_pipeline
     from dlts_beam.beam.series import SERIES_FILE, WriteSeries
     from dlts_beam.io.raster.headers import read_header
     from dlts_beam.io.raster.vrt import vrt_name
@@ -208,13 +208,14 @@ def run(arguments: argparse.Namespace, options: PipelineOptions) -> None:
         if isinstance(record, Unusable):
             raise DltsError(f"--like {arguments.like} is not a raster that can be read: {record.reason}")
         reference = record
+    check_submission(options, {"--input-dir": root, "--output-dir": folder})
     storage.check_writable(folder)
 
     def build(pipeline: beam.Pipeline) -> None:
         files = pipeline | "ListImages" >> beam.Create(entries)
         files | "WriteSeries" >> WriteSeries(folder, settings, reference, arguments.hash_content)
 
-    run_pipeline(build, options, [root, folder])
+    run_pipeline(build, options)
     path = storage.join(folder, SERIES_FILE)
     spec = SeriesSpec.from_json(storage.read_bytes(path), path)
     print(summary(spec, root))

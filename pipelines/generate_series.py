@@ -95,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     from dlts_beam import storage
+    from dlts_beam.beam.runner import check_submission
     from dlts_beam.candidates import choose_candidates
     from dlts_beam.io.vector import read_places
     from dlts_beam.plan_files import write_plan
@@ -111,6 +112,8 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     _check_flags(args)
     series = _read_series(args.input_dir)
     table = _read_classes(args.classes)
+    image = min((file.path for file in series.files), key=storage.is_remote)
+    check_submission(options, {"--series-dir": args.series_dir, "an image of the series": image})
     storage.check_writable(args.series_dir)
     check_folder(args.series_dir)
     places = read_places(
@@ -231,7 +234,7 @@ def _extract(
             | "WriteResults" >> WriteResults(path)
         )
 
-    run_pipeline(build, options, [args.series_dir, *(file.path for file in series.files)])
+    run_pipeline(build, options)
     return read_results(path, plans)
 
 
@@ -253,7 +256,7 @@ def _summarise(args: argparse.Namespace, options: PipelineOptions, spec: Samples
             | "SummariseSamples" >> SummariseSamples(spec, args.series_dir)
         )
 
-    run_pipeline(build, options, [args.series_dir])
+    run_pipeline(build, options)
 
 
 def _report(spec: SamplesSpec, folder: str, summarised: bool) -> None:

@@ -27,7 +27,7 @@ from dlts_beam.beam.assembly import (
 )
 from dlts_beam.beam.classify import ClassifySettings, ClassifyTiles, TileTask
 from dlts_beam.beam.handler import NAMESPACE, give_freed_memory_back
-from dlts_beam.beam.runner import run_pipeline, runs_in_process
+from dlts_beam.beam.runner import check_submission, run_pipeline, runs_in_process
 from dlts_beam.certificate import RUN_RECORD, Certificate, RunRecord, TileKeys, TileRecord
 from dlts_beam.errors import DltsError
 from dlts_beam.fit_rule import DATE_TOLERANCE, check_fit, select_interval
@@ -151,6 +151,7 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
         DltsError: whatever the user can put right; another run that writes the same output.
     """
     job, started = planned.job, time.time()
+    check_submission(options, worker_paths(planned))
     storage.check_writable(storage.parent(job.output))
     if not planned.request.quarantine:
         check_inputs(job.series)
@@ -171,6 +172,18 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
         record = _record(planned, written, reused, seconds, started)
         storage.remove_tree(job.parts)
     return Outcome(certificate, record, seconds)
+
+
+def worker_paths(planned: MapPlan) -> dict[str, str]:
+    """Paths that the workers open, by what they are; of the images a local one, where there is any."""
+    request, job = planned.request, planned.job
+    images = [job.series.files[source.file].path for source in job.series.all_sources()]
+    paths = {
+        "--output": job.output,
+        "--model": planned.settings.serving,
+        "an image of the series": min(images, key=storage.is_remote),
+    }
+    return paths if request.mask is None else {**paths, "--mask": request.mask}
 
 
 def load_series(folder: str) -> SeriesSpec:
@@ -237,16 +250,11 @@ def _compute(
 
     pixels = sum(task.tile.window.pixels for task in todo) / len(todo)
     with Progress(len(todo), _counter(job.parts, todo), pixels):
-        result = _timed("compute", seconds, lambda: run_pipeline(build, options, _paths(job)))
+        result = _timed("compute", seconds, lambda: run_pipeline(build, options))
     seconds.update(stage_seconds(result))
     if not planned.request.quarantine:
         check_inputs(job.series)  # an image that changed under our eyes must not end in a certificate
     return take_records(job.parts)
-
-
-def _paths(job: MapJob) -> list[str]:
-    """What workers read and write."""
-    return [job.parts, job.model.serving, *(file.path for file in job.series.files)]
 
 
 def _counter(parts: str, todo: Iterable[TileTask]) -> Any:

@@ -9,8 +9,9 @@ import importlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
 from typing import NoReturn
 
 import apache_beam as beam
@@ -33,6 +34,9 @@ from dlts_beam.errors import DltsError
 # The names that mean Beam's in-process runner here, in lower case. Beam's own DirectRunner would first try to
 # download Prism, and its flags would then mean something else.
 _IN_PROCESS = frozenset({"direct", "directrunner", "switchingdirectrunner", "fnapi", "fnapirunner"})
+
+# Runners with flags and checks of ours, each in a module with `default_flags`, `check` and `explain`.
+_SERVICES = {"flink": "dlts_beam.beam.flink"}
 
 # How the text of a failed worker tells of an exception of ours: where its traceback ends.
 _OWN_ERROR = re.compile(r"^(?P<module>dlts_beam(?:\.\w+)*)\.(?P<name>\w+): ", re.MULTILINE)
@@ -60,7 +64,11 @@ def parse_options(flags: Sequence[str], own_flags: Iterable[str] = ()) -> Pipeli
     if unknown:
         raise DltsError(_unknown(unknown[0], [*own_flags, *parser._option_string_actions]))
     _check_runner(known.runner)
-    defaults = _defaults(known, flags)
+    service = find_service(known.runner)
+    if service is not None:
+        defaults = service.default_flags(known, {flag.partition("=")[0] for flag in flags})
+    else:
+        defaults = _local_defaults(known, flags) if runs_in_process(known.runner) else []
     options = PipelineOptions([*defaults, *flags, f"--beam_plugin={worker.__name__}"])
     # DoFns live in modules, never in __main__; a service runner would pickle the main session unasked.
     options.view_as(SetupOptions).save_main_session = False
@@ -70,6 +78,26 @@ def parse_options(flags: Sequence[str], own_flags: Iterable[str] = ()) -> Pipeli
 def runs_in_process(runner: str | None) -> bool:
     """True when ``--runner runner`` (None: not given) means the default local runner."""
     return runner is None or runner.lower() in _IN_PROCESS
+
+
+def find_service(runner: str | None) -> ModuleType | None:
+    """Our module for ``--runner runner``; None for runners that need none."""
+    name = _SERVICES.get((runner or "").lower().removesuffix("runner"))
+    return None if name is None else importlib.import_module(name)
+
+
+def check_submission(options: PipelineOptions, paths: Mapping[str, str] | None = None) -> None:
+    """Tell what the runner would stumble over, before any work.
+
+    Args:
+        paths: by the words that name each, paths that the workers read or write.
+
+    Raises:
+        DltsError: what is missing or wrong.
+    """
+    service = find_service(options.view_as(StandardOptions).runner)
+    if service is not None:
+        service.check(options, paths)
 
 
 def usable_cores() -> int:
@@ -87,7 +115,7 @@ def usable_cores() -> int:
 def make_runner(options: PipelineOptions) -> PipelineRunner | str | None:
     """What to hand to ``beam.Pipeline``: our local runner, Flink's, or the name that the options give."""
     name = options.view_as(StandardOptions).runner
-    if flink.is_flink(name):
+    if find_service(name) is flink:
         return flink.Submission()
     if not runs_in_process(name):
         return name
@@ -97,15 +125,12 @@ def make_runner(options: PipelineOptions) -> PipelineRunner | str | None:
     return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))
 
 
-def run_pipeline(
-    build: Callable[[beam.Pipeline], object], options: PipelineOptions, paths: Iterable[str] = ()
-) -> PipelineResult:
+def run_pipeline(build: Callable[[beam.Pipeline], object], options: PipelineOptions) -> PipelineResult:
     """Build a pipeline, run it and wait until it is finished.
 
     Args:
         build: Applies the transforms to the pipeline that it is given.
         options: From `parse_options`; left as they are.
-        paths: Files and folders that workers read or write, to refuse those that they would not see.
 
     Returns:
         The finished result, for its metrics.
@@ -115,8 +140,8 @@ def run_pipeline(
     """
     # Portable runners of Beam write into their options: a second run with the same ones would be local.
     options = copy.deepcopy(options)
-    if flink.uses_flink(options):
-        flink.prepare(options, paths)
+    service = find_service(options.view_as(StandardOptions).runner)
+    check_submission(options)
     runner = make_runner(options)
     pipeline = beam.Pipeline(runner=runner, options=options)
     try:
@@ -125,7 +150,7 @@ def run_pipeline(
             result = pipeline.run()
             result.wait_until_finish()
     except Exception as error:
-        sentence = find_sentence(error)
+        sentence = find_sentence(error) or (None if service is None else service.explain(error))
         if sentence is None:
             raise
         raise DltsError(sentence) from error
@@ -163,7 +188,7 @@ def _care(
 ) -> AbstractContextManager[None]:
     """A context for the run: quiet, and with an eye on the workers, where they are this machine's."""
     if isinstance(runner, flink.Submission):
-        return flink.told_plainly(options, runner)
+        return flink.attended(runner)
     if not runs_in_process(options.view_as(StandardOptions).runner):
         return nullcontext()
     worker.quiet()
@@ -194,14 +219,6 @@ def _check_runner(runner: str | None) -> None:
     close = difflib.get_close_matches(runner, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}"
     raise DltsError(f"unknown runner {runner}: {hint}")
-
-
-def _defaults(known: argparse.Namespace, flags: Sequence[str]) -> list[str]:
-    if runs_in_process(known.runner):
-        return _local_defaults(known, flags)
-    if flink.is_flink(known.runner):
-        return flink.default_flags(known, {flag.partition("=")[0] for flag in flags})
-    return []
 
 
 def _local_defaults(known: argparse.Namespace, flags: Sequence[str]) -> list[str]:

@@ -8,8 +8,9 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
 
 import requests
 from apache_beam.options.pipeline_options import (
@@ -17,7 +18,6 @@ from apache_beam.options.pipeline_options import (
     JobServerOptions,
     PipelineOptions,
     PortableOptions,
-    StandardOptions,
 )
 
 from dlts_beam.beam.flink.cluster import Cluster, look_at
@@ -54,11 +54,6 @@ class FlinkOptions(PipelineOptions):
         )  # fmt: skip
 
 
-def is_flink(runner: str | None) -> bool:
-    """True when ``--runner runner`` means Flink."""
-    return runner is not None and runner.lower() in ("flink", "flinkrunner")
-
-
 def default_flags(known: argparse.Namespace, given: Collection[str]) -> list[str]:
     """Flags to put before the user's own, which win.
 
@@ -82,14 +77,14 @@ def default_flags(known: argparse.Namespace, given: Collection[str]) -> list[str
     return flags
 
 
-def prepare(options: PipelineOptions, paths: Iterable[str] = ()) -> None:
-    """Check all that a job needs, cheapest first, and settle what only the cluster can tell.
+def check(options: PipelineOptions, paths: Mapping[str, str] | None = None) -> None:
+    """Check all that a job needs, the jar last, and settle what only the cluster can tell.
 
     Sets the parallelism to the free slots where the user named none, and the path of the job-server jar.
 
     Args:
         options: of the job; changed.
-        paths: files and folders that workers read or write.
+        paths: by the words that name each, paths that the workers read or write.
 
     Raises:
         DltsError: something is missing; nothing was submitted.
@@ -105,7 +100,7 @@ def prepare(options: PipelineOptions, paths: Iterable[str] = ()) -> None:
         _settle_version(options, cluster)
         _settle_parallelism(flink, cluster)
     check_environment(environment, cluster)
-    check_paths(paths, environment, cluster, bool(options.view_as(FlinkOptions).shared_local_paths))
+    check_paths(paths or {}, environment, cluster, bool(options.view_as(FlinkOptions).shared_local_paths))
     if portable.job_endpoint:
         return  # its server has a jar of its own
     server = options.view_as(JobServerOptions)
@@ -117,14 +112,8 @@ def prepare(options: PipelineOptions, paths: Iterable[str] = ()) -> None:
 
 
 @contextmanager
-def told_plainly(options: PipelineOptions, runner: Submission) -> Iterator[None]:
-    """A context for a job: what Flink says of a failure becomes one sentence, and Ctrl-C ends the job there.
-
-    Raises:
-        DltsError: the job failed or the cluster was lost; exceptions of Python code in workers pass.
-    """
-    master = options.view_as(FlinkRunnerOptions).flink_master
-    endpoint = options.view_as(PortableOptions).job_endpoint
+def attended(runner: Submission) -> Iterator[None]:
+    """A context for a job: Ctrl-C ends it on the cluster too, and stack traces stay off the terminal."""
     log = logging.getLogger()
     log.addFilter(_worth_telling)
     try:
@@ -133,21 +122,26 @@ def told_plainly(options: PipelineOptions, runner: Submission) -> Iterator[None]
         with suppress(requests.RequestException, RuntimeError):  # whoever pressed it wants to leave
             runner.cancel()
         raise
-    except requests.RequestException as error:
-        raise DltsError(
-            f"lost the Flink master at {master} ({type(error).__name__}): the job may still run there; see to"
-            " the cluster, then run the same command again"
-        ) from error
-    except RuntimeError as error:
-        text = str(error)
-        if "Traceback (most recent call last)" in text:
-            raise
-        raise DltsError(
-            f"the job failed on Flink ({endpoint or master}): {_cause(text)}; the logs of its job manager say"
-            " more; run the same command again"
-        ) from error
     finally:
         log.removeFilter(_worth_telling)
+
+
+def explain(error: BaseException) -> str | None:
+    """One sentence for what Flink says of a failure; None for exceptions of Python code."""
+    if isinstance(error, requests.RequestException):
+        asked = error.request.url if error.request is not None else None
+        place = f" at {urlsplit(asked).netloc}" if asked else ""
+        return (
+            f"lost the Flink master{place} ({type(error).__name__}): the job may still run there; see to"
+            " the cluster, then run the same command again"
+        )
+    text = str(error)
+    if not isinstance(error, RuntimeError) or "Traceback (most recent call last)" in text:
+        return None
+    return (
+        f"the job failed on Flink: {_cause(text)}; the logs of its job manager say more; run the same command"
+        " again"
+    )
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:
@@ -235,7 +229,3 @@ def _check_java(launcher: str) -> None:
             " it with --job_server_java_launcher, or give --flink_master HOST:PORT of a running cluster"
         )
 
-
-def uses_flink(options: PipelineOptions) -> bool:
-    """True when the options choose Flink."""
-    return is_flink(options.view_as(StandardOptions).runner)

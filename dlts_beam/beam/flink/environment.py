@@ -8,7 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,34 +125,34 @@ def check_environment(environment: Environment, cluster: Cluster | None) -> None
 
 
 def check_paths(
-    paths: Iterable[str], environment: Environment, cluster: Cluster | None, shared: bool = False
+    paths: Mapping[str, str], environment: Environment, cluster: Cluster | None, shared: bool = False
 ) -> None:
     """Refuse local paths that the workers would not find: hours later their work would be lost.
 
     Args:
-        paths: files and folders that workers read or write.
+        paths: by the words that name each, paths that the workers read or write.
         shared: the user says that all workers see the same local files.
 
     Raises:
         DltsError: such a path.
     """
-    local = {path for path in paths if not storage.is_remote(path)}
     if environment.kind == "LOOPBACK":
         return
-    for path in sorted(local):
+    local = {name: path for name, path in paths.items() if not storage.is_remote(path)}
+    for name, path in local.items():
         if not os.path.isabs(path):
             raise DltsError(
-                f"{path} is a relative path, and workers run in folders of their own: give"
+                f"{name} is {path}, a relative path, and workers run in folders of their own: give"
                 f" {os.path.abspath(path)}"
             )
     if shared or environment.are_here(cluster) is not False:
         return
     mounts = _mounts()
-    for path in sorted(local):
+    for name, path in local.items():
         if not _is_shared(path, mounts):
             raise DltsError(
-                f"{path} is a path of this machine, and the workers run elsewhere: use gs:// paths, or, if"
-                " every worker sees the same files under the same names, --shared_local_paths"
+                f"{name} is {path}, a path of this machine, and the workers run elsewhere: use gs:// paths,"
+                " or, if every worker sees the same files under the same names, --shared_local_paths"
             )
 
 

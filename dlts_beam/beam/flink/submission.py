@@ -111,7 +111,8 @@ class _Job(FlinkBeamJob):
             )
 
     def get_metrics(self) -> str:
-        """The counters as JSON; empty where Flink has none that Beam can read, which a profile alone misses."""
+        """The counters as JSON; empty where Flink has none that Beam can read, which a profile alone"
+        " misses."""
         try:
             text: str = super().get_metrics()
             json_format.Parse(text, beam_job_api_pb2.GetJobMetricsResponse())

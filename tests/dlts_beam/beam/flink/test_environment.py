@@ -164,14 +164,14 @@ def test_local_paths_are_refused_where_workers_do_not_see_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     pool = Environment("EXTERNAL", "localhost:50000")
-    output = str(tmp_path / "map.tif.parts")
-    paths = ["gs://bucket/model", output]
+    output = str(tmp_path / "map.tif")
+    paths = {"--model": "gs://bucket/model", "--output": output}
     check_paths(paths, pool, HERE)
-    check_paths(paths[:1], pool, ELSEWHERE)
-    check_paths(paths, pool, ELSEWHERE, shared=True)
+    check_paths({"--model": "gs://bucket/model"}, pool, ELSEWHERE)
+    check_paths(paths, pool, ELSEWHERE, True)
     assert sentence_of(check_paths, paths, pool, ELSEWHERE) == (
-        f"{output} is a path of this machine, and the workers run elsewhere: use gs:// paths, or, if every"
-        " worker sees the same files under the same names, --shared_local_paths"
+        f"--output is {output}, a path of this machine, and the workers run elsewhere: use gs:// paths, or,"
+        " if every worker sees the same files under the same names, --shared_local_paths"
     )
     network = [(str(tmp_path), "nfs4"), ("/", "ext4")]
     monkeypatch.setattr(environment, "_mounts", lambda: network)
@@ -184,8 +184,8 @@ def test_local_paths_are_refused_where_workers_do_not_see_them(
 
 def test_relative_paths_are_refused_unless_workers_share_our_folder():
     pool = Environment("EXTERNAL", "localhost:50000")
-    check_paths(["map.tif.parts"], Environment("LOOPBACK"), HERE)
-    assert sentence_of(check_paths, ["map.tif.parts"], pool, HERE) == (
-        "map.tif.parts is a relative path, and workers run in folders of their own: give"
-        f" {os.path.abspath('map.tif.parts')}"
+    check_paths({"--output": "map.tif"}, Environment("LOOPBACK"), HERE)
+    assert sentence_of(check_paths, {"--output": "map.tif"}, pool, HERE) == (
+        "--output is map.tif, a relative path, and workers run in folders of their own: give"
+        f" {os.path.abspath('map.tif')}"
     )

@@ -13,12 +13,13 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
+    PipelineOptions,
     PortableOptions,
     StandardOptions,
 )
 
 from dlts_beam.beam import flink
-from dlts_beam.beam.runner import parse_options, run_pipeline
+from dlts_beam.beam.runner import check_submission, parse_options, run_pipeline
 from dlts_beam.errors import DltsError
 from tests.dlts_beam.beam.flink.fake import FakeMaster, make_jar
 from tests.dlts_beam.beam.flink.test_cluster import closed_port
@@ -41,9 +42,15 @@ def build(pipeline: beam.Pipeline) -> None:
     _ = pipeline | "Create" >> beam.Create([1, 2, 3]) | "Spread" >> beam.Reshuffle()
 
 
-def refused(*flags: str, paths: tuple[str, ...] = ()) -> str:
+def _submit(options: PipelineOptions, paths: dict[str, str] | None) -> None:
+    check_submission(options, paths)
+    run_pipeline(build, options)
+
+
+def refused(*flags: str, output: str | None = None) -> str:
+    options = parse_options([FLINK, *flags])
     with pytest.raises(DltsError) as caught:
-        run_pipeline(build, parse_options([FLINK, *flags]), paths)
+        _submit(options, None if output is None else {"--output": output})
     return str(caught.value)
 
 
@@ -158,7 +165,7 @@ def test_python_s_sentence_comes_back_from_a_failed_job(
             " longer reachable.\n\t... 4 more\n"
         )
         assert refused(*flags) == (
-            f"the job failed on Flink ({master.url}): TaskManager with id 127.0.0.1:4-a is no longer"
+            "the job failed on Flink: TaskManager with id 127.0.0.1:4-a is no longer"
             " reachable; the logs of its job manager say more; run the same command again"
         )
         assert caplog.text == ""
@@ -173,14 +180,14 @@ def test_a_master_that_refuses_or_goes_away_in_mid_run(master: FakeMaster, pool:
     path = "/v1/jars/jar-1_beam.jar/run"
     master.status[path] = 400
     assert refused(*flags) == (
-        f"the job failed on Flink ({master.url}): Request to {master.url}{path} failed with status 400:"
+        f"the job failed on Flink: Request to {master.url}{path} failed with status 400:"
         ' {"errors": ["no"]}; the logs of its job manager say more; run the same command again'
     )
     del master.status[path]
     master.raw["/v1/jobs/job-1"] = b"<html>"
     assert refused(*flags) == (
-        f"lost the Flink master at {master.url} (JSONDecodeError): the job may still run there; see to the"
-        " cluster, then run the same command again"
+        "lost the Flink master (JSONDecodeError): the job may still run there; see to"
+        " the cluster, then run the same command again"
     )
 
 
@@ -189,7 +196,7 @@ def test_slots_decide_the_parallelism(master: FakeMaster, pool: str, bare: Path)
 
     def settled(*more: str) -> int:
         options = parse_options([FLINK, *flags, f"--flink_job_server_jar={jar}", *more])
-        flink.prepare(options)
+        flink.check(options)
         return options.view_as(FlinkRunnerOptions).parallelism
 
     jar = make_jar(bare / "server.jar")
@@ -232,7 +239,7 @@ def test_slots_that_come_back_in_a_moment_are_waited_for(
             f"--flink_job_server_jar={make_jar(bare / 'server.jar')}",
         ]
     )
-    flink.prepare(options)
+    flink.check(options)
     assert options.view_as(FlinkRunnerOptions).parallelism == 4
 
 
@@ -242,10 +249,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(master: FakeMaster
         f"--flink_version is 1.20, and the cluster at {master.url} runs 2.2: leave the flag out, the cluster"
         " tells its version"
     )
-    assert refused(*flags, paths=("map.tif.parts",)).startswith("map.tif.parts is a relative path")
+    assert refused(*flags, output="map.tif").startswith("--output is map.tif, a relative path")
     master.hosts = ("192.0.2.7",)
-    assert refused(*flags, paths=("/data/map.tif.parts",)).startswith("/data/map.tif.parts is a path of this")
-    shared = refused(*flags, "--shared_local_paths", paths=("/data/map.tif.parts",))
+    assert refused(*flags, output="/data/map.tif").startswith("--output is /data/map.tif, a path of this")
+    shared = refused(*flags, "--shared_local_paths", output="/data/map.tif")
     assert shared.startswith("no job-server jar for Flink 2.2 and Apache Beam 2.77.0: ")
     master.web_submit = False
     assert refused(*flags) == (

@@ -57,8 +57,8 @@ def test_a_master_that_stays_away_is_told(
     with pytest.raises(DltsError) as caught:
         run_pipeline(build, options)
     assert str(caught.value) == (
-        f"lost the Flink master at {master.url} (ConnectionError): the job may still run there; see to the"
-        " cluster, then run the same command again"
+        f"lost the Flink master at {master.address} (ConnectionError): the job may still run there; see to"
+        " the cluster, then run the same command again"
     )
     assert "Traceback" not in capfd.readouterr().err
 
