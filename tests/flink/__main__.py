@@ -254,13 +254,13 @@ def _with_jar(steps: Steps, cluster: Standalone) -> None:
 
 
 def _compare(steps: Steps) -> None:
-    """The samples, the map and its certificate have the bytes of the local run."""
+    """The series, the samples, the map and its certificate have the bytes of the local run."""
     shards = sorted(path.name for path in (steps.local_dir / "samples").glob("*.tfrecord.gz"))
-    names = [*(f"samples/{shard}" for shard in shards), "map.tif", "map.tif.json"]
+    names = ["series/series.json", *(f"samples/{shard}" for shard in shards), "map.tif", "map.tif.json"]
     for name in names:
         if (steps.local_dir / name).read_bytes() != (steps.flink_dir / name).read_bytes():
             raise DltsError(f"{name} differs between the default local run and Flink: see {steps.flink_dir}")
-    say(f"same bytes as the default local run: {len(shards)} shards of samples, the map, its certificate")
+    say(f"same bytes as the default local run: the series, {len(shards)} shards of samples, map, certificate")
 
 
 def _kill_in_mid_run(steps: Steps, cluster: Standalone) -> None:
