@@ -80,13 +80,16 @@ def _story(data: Path, work: Path, flink: Path, cluster: Standalone) -> None:
     steps.local()
     _check_refusals(steps, cluster)
     try:
-        jar = find_jar(seen.version)
+        found = f"job-server jar: {find_jar(seen.version)}"
+        there = True
     except NoJobServerJarError as error:
-        _without_jar(steps, flink, cluster, str(error))
+        found, there = f"look-up: {error}", False
+    say(found)
+    if there:
+        _with_jar(steps, cluster)
+    else:
+        _without_jar(steps, flink, cluster)
         say(NO_JAR)
-        return
-    say(f"job-server jar: {jar}")
-    _with_jar(steps, cluster)
 
 
 class Steps:
@@ -164,8 +167,7 @@ def _refused(steps: Steps, step: str, sentence: str, *more: str) -> None:
         raise DltsError(f"{step} {' '.join(more)} gave status {done.returncode} and said: {done.stderr}")
 
 
-def _without_jar(steps: Steps, flink: Path, cluster: Standalone, why: str) -> None:
-    say(f"look-up: {why}")
+def _without_jar(steps: Steps, flink: Path, cluster: Standalone) -> None:
     shutil.copytree(steps.local_dir / "series", steps.flink_dir / "series", dirs_exist_ok=True)
     for step in steps.commands(steps.flink_dir):
         _refused(steps, step, "no job-server jar for Flink 2.2 and Apache Beam ")
@@ -285,9 +287,10 @@ def _kill_in_mid_run(steps: Steps, cluster: Standalone) -> None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     took, tiles = time.monotonic() - killed, len(list(parts.glob("r*.tif")))
+    end = told.strip() if process.returncode else "recovered by itself"
     say(
         f"a task manager killed in mid-run, with {tiles} tiles there: status {process.returncode} after"
-        f" {took:.0f} s: {told.strip() or 'recovered by itself'}"
+        f" {took:.0f} s: {end}"
     )
     cluster.start_manager()
     cluster.wait_for(MANAGERS)
