@@ -13,19 +13,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import apache_beam as beam
-
-from dlts_beam.beam.flink.cluster import look_at
 from dlts_beam.beam.flink.jar import NoJobServerJarError, find_jar
-from dlts_beam.beam.runner import parse_options, run_pipeline
 from dlts_beam.errors import DltsError
 from pipelines._main import run_main
+from tests.flink.stand_in import END_SECONDS, say, send_stand_ins
 from tests.flink.standalone import ROOT, VERSION, Standalone, free_port, install
 
 SET = "porto_dos_gauchos_modis_2012"
@@ -33,7 +28,6 @@ MANAGERS = 2
 NO_JAR = "Flink not run: no job-server jar"
 # Enough tiles (27 x 37 pixels, one tile each) for a task manager to die among them.
 KILLED_TILE = 1
-_END_SECONDS = 60
 _STEP_SECONDS = 900
 
 
@@ -96,11 +90,12 @@ class Steps:
     """The commands that users type, on the default runner and on Flink.
 
     Attributes:
+        flags: choose Flink, and this cluster.
         local_dir, flink_dir: where each of the two leaves its results.
     """
 
     def __init__(self, data: Path, work: Path, flags: Sequence[str]) -> None:
-        self._data, self._flags = data, ("--runner=FlinkRunner", *flags)
+        self._data, self.flags = data, ("--runner=FlinkRunner", *flags)
         self.local_dir, self.flink_dir = work / "local", work / "on-flink"
 
     def commands(self, folder: Path) -> dict[str, list[str]]:
@@ -131,15 +126,11 @@ class Steps:
 
     def on_flink(self, step: str, *more: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run one step on the cluster."""
-        return dlts(step, *self.commands(folder or self.flink_dir)[step], *self._flags, *more)
+        return dlts(step, *self.commands(folder or self.flink_dir)[step], *self.flags, *more)
 
     def start_on_flink(self, step: str, *more: str) -> subprocess.Popen[str]:
         """Start one step on the cluster."""
-        return _start(step, *self.commands(self.flink_dir)[step], *self._flags, *more)
-
-    def library_flags(self) -> list[str]:
-        """The flags of a pipeline on this cluster."""
-        return list(self._flags)
+        return _start(step, *self.commands(self.flink_dir)[step], *self.flags, *more)
 
 
 def _check_refusals(steps: Steps, cluster: Standalone) -> None:
@@ -178,70 +169,7 @@ def _without_jar(steps: Steps, flink: Path, cluster: Standalone) -> None:
     if shutil.which("javac") is None:
         say("no javac here: no stand-in job was sent to the cluster")
         return
-    _send_stand_in(steps, flink, cluster)
-
-
-def _send_stand_in(steps: Steps, flink: Path, cluster: Standalone) -> None:
-    """Our submission against the real REST service, with an entry class that does none of Beam's work."""
-    jar = _compile_stand_in(flink, steps.flink_dir / "stand-in")
-
-    def send(seconds: int) -> str:
-        flags = [*steps.library_flags(), f"--flink_job_server_jar={jar}", f"--job_name=stand-in-{seconds}"]
-        return str(run_pipeline(_any_pipeline, parse_options(flags)).state)
-
-    state = send(2)
-    if state != "DONE":
-        raise DltsError(f"the stand-in job ended as {state}")
-    say(f"a stand-in job, submitted as ours are, ran on {MANAGERS} slots of the cluster and was seen {state}")
-    cluster.wait_for(MANAGERS)
-    killed: list[float] = []
-    watcher = threading.Thread(target=_kill_when_busy, args=(cluster, killed), daemon=True)
-    watcher.start()
-    try:
-        state = send(300)
-    except DltsError as error:
-        if not killed:
-            raise
-        took = time.monotonic() - killed[0]
-        if took > _END_SECONDS or "the job failed on Flink" not in str(error):
-            raise DltsError(f"a task manager's death was told after {took:.0f} s as: {error}") from error
-        say(f"a task manager killed in mid-run ended the job after {took:.0f} s: {error}")
-    else:
-        raise DltsError(f"the stand-in job whose task manager was killed ended as {state}")
-    cluster.start_manager()
-    cluster.wait_for(MANAGERS)
-    state = send(1)
-    if state != "DONE":
-        raise DltsError(f"after a new task manager came, the stand-in job ended as {state}")
-    say("with a new task manager in its place the next job ran through")
-
-
-def _any_pipeline(pipeline: beam.Pipeline) -> None:
-    _ = pipeline | "Create" >> beam.Create([1, 2]) | "Spread" >> beam.Reshuffle()
-
-
-def _kill_when_busy(cluster: Standalone, killed: list[float]) -> None:
-    while True:
-        seen = look_at(cluster.master)
-        if seen.running and not seen.free:
-            time.sleep(2)  # let its tasks begin
-            cluster.kill_manager()
-            killed.append(time.monotonic())
-            return
-        time.sleep(0.2)
-
-
-def _compile_stand_in(flink: Path, folder: Path) -> Path:
-    classes = folder / "classes"
-    source = folder / "FlinkPipelineRunner.java"
-    classes.mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("StandIn.java"), source)
-    subprocess.run(["javac", "-cp", f"{flink}/lib/*", "-d", str(classes), str(source)], check=True)
-    jar = folder / "stand-in.jar"
-    with zipfile.ZipFile(jar, "w") as file:
-        for path in classes.rglob("*.class"):
-            file.write(path, path.relative_to(classes))
-    return jar
+    send_stand_ins(flink, steps.flink_dir / "stand-in", cluster, steps.flags)
 
 
 def _with_jar(steps: Steps, cluster: Standalone) -> None:
@@ -280,9 +208,9 @@ def _kill_in_mid_run(steps: Steps, cluster: Standalone) -> None:
         cluster.kill_manager()
         killed = time.monotonic()
         try:
-            _, told = process.communicate(timeout=_END_SECONDS)
+            _, told = process.communicate(timeout=END_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise DltsError(f"{_END_SECONDS} s after a task manager died the run still hangs") from error
+            raise DltsError(f"{END_SECONDS} s after a task manager died the run still hangs") from error
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -322,11 +250,6 @@ def dlts(step: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         os.killpg(process.pid, signal.SIGKILL)
         raise DltsError(f"{step} still runs after {_STEP_SECONDS} s") from error
     return subprocess.CompletedProcess(step, process.returncode, output, errors)
-
-
-def say(text: str) -> None:
-    """Tell one thing that held."""
-    print(f"  {text}", flush=True)
 
 
 if __name__ == "__main__":
