@@ -8,10 +8,12 @@ import re
 import shutil
 import socket
 import time
+import traceback
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
+import grpc
 import requests
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
@@ -34,6 +36,7 @@ ENVIRONMENT_CACHE_MILLIS = 60_000
 _SLOTS_SECONDS = 10
 _CONNECT_SECONDS = 5
 _CAUSE = re.compile(r"^Caused by: (?P<cause>.+)$", re.MULTILINE)
+_RUNNER_MODULES = ("apache_beam.runners.portability.", "apache_beam.utils.subprocess_server")
 _JAVA_CLASS = re.compile(r"^(?:[\w$]+\.)+[\w$]+: ")
 
 
@@ -135,13 +138,28 @@ def explain(error: BaseException) -> str | None:
             f"lost the Flink master{place} ({type(error).__name__}): the job may still run there; see to"
             " the cluster, then run the same command again"
         )
+    if isinstance(error, grpc.RpcError | grpc.FutureTimeoutError):
+        code = getattr(error, "code", None)
+        reason = code().name if code is not None else "no answer"
+        return (
+            f"lost the job server ({reason}): the job may still run on its Flink; see to it, then run the"
+            " same command again"
+        )
     text = str(error)
-    if not isinstance(error, RuntimeError) or "Traceback (most recent call last)" in text:
+    if not _is_of_the_runner(error) or "Traceback (most recent call last)" in text:
         return None
     return (
         f"the job failed on Flink: {_cause(text)}; the logs of its job manager say more; run the same command"
         " again"
     )
+
+
+def _is_of_the_runner(error: BaseException) -> bool:
+    """True for what Beam's runner raises when a job fails; any other error is a defect of somebody's."""
+    if not isinstance(error, RuntimeError) or error.__traceback__ is None:
+        return False
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    return str(innermost.f_globals.get("__name__")).startswith(_RUNNER_MODULES)
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:
@@ -228,4 +246,3 @@ def _check_java(launcher: str) -> None:
             f"there is no Java here ({launcher}), and a Flink on this machine needs it: install Java 17, name"
             " it with --job_server_java_launcher, or give --flink_master HOST:PORT of a running cluster"
         )
-

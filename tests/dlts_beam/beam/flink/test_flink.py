@@ -191,6 +191,23 @@ def test_a_master_that_refuses_or_goes_away_in_mid_run(master: FakeMaster, pool:
     )
 
 
+def test_a_defect_on_the_way_out_keeps_its_traceback(master: FakeMaster, pool: str, bare: Path):
+    def broken(pipeline: beam.Pipeline) -> None:
+        raise RuntimeError("a defect")
+
+    jar = make_jar(bare / "server.jar")
+    flags = [f"--flink_master={master.url}", f"--environment_config={pool}", f"--flink_job_server_jar={jar}"]
+    with pytest.raises(RuntimeError, match=r"^a defect$"):
+        run_pipeline(broken, parse_options([FLINK, *flags]))
+
+
+def test_a_job_server_that_does_not_answer(pool: str):
+    assert refused(f"--job_endpoint={pool}", "--job_server_timeout=1") == (
+        "lost the job server (no answer): the job may still run on its Flink; see to it, then run the same"
+        " command again"
+    )
+
+
 def test_slots_decide_the_parallelism(master: FakeMaster, pool: str, bare: Path):
     flags = [f"--flink_master={master.url}", f"--environment_config={pool}"]
 
