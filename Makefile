@@ -10,7 +10,7 @@ REAL_FLAGS ?=
 BENCHMARKS ?= $(filter-out gpu_check,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[!_]*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench gpu-check image-check flex-templates real clean
+.PHONY: help venv demo test lint bench gpu-check image-check flex-templates flink-test real clean
 
 help:
 	@echo "make venv    make $(VENV) with everything pinned (PYTHON=python3.12 to choose the interpreter)"
@@ -22,6 +22,7 @@ help:
 	@echo "make image-check  install and import what the images do, in clean environments (minutes)"
 	@echo "make flex-templates  write deploy/dataflow/*.json anew from the commands' flags"
 	@echo "make real    run the four steps on the real series in ../shared/data"
+	@echo "make flink-test  run the steps on a real Flink on this machine, which needs Java 17"
 	@echo "make clean   remove $(VENV), builds and caches"
 
 venv: $(INSTALLED)
@@ -60,6 +61,9 @@ flex-templates: venv
 real: venv
 	@$(BIN)/python -m pipelines.real $(REAL_FLAGS)
 
+flink-test: venv
+	@$(BIN)/python -m tests.flink
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

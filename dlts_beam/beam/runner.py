@@ -27,7 +27,7 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
-from dlts_beam.beam import worker
+from dlts_beam.beam import flink, worker
 from dlts_beam.beam.local_workers import watched_workers
 from dlts_beam.errors import DltsError
 
@@ -36,7 +36,7 @@ from dlts_beam.errors import DltsError
 _IN_PROCESS = frozenset({"direct", "directrunner", "switchingdirectrunner", "fnapi", "fnapirunner"})
 
 # Runners with flags and checks of ours, each in a module with `default_flags`, `check` and `explain`.
-_SERVICES = {"dataflow": "dlts_beam.beam.dataflow"}
+_SERVICES = {"dataflow": "dlts_beam.beam.dataflow", "flink": "dlts_beam.beam.flink"}
 
 # How the text of a failed worker tells of an exception of ours: where its traceback ends.
 _OWN_ERROR = re.compile(r"^(?P<module>dlts_beam(?:\.\w+)*)\.(?P<name>\w+): ", re.MULTILINE)
@@ -114,8 +114,10 @@ def usable_cores() -> int:
 
 
 def make_runner(options: PipelineOptions) -> PipelineRunner | str | None:
-    """What to hand to ``beam.Pipeline``: our local runner, or the name that the options give."""
+    """What to hand to ``beam.Pipeline``: our local runner, Flink's, or the name that the options give."""
     name = options.view_as(StandardOptions).runner
+    if find_service(name) is flink:
+        return flink.Submission()
     if not runs_in_process(name):
         return name
     # Without provision info, worker processes would never see the pipeline's options.
@@ -142,8 +144,9 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], options: PipelineOpti
     service = find_service(options.view_as(StandardOptions).runner)
     check_submission(options)
     try:
-        pipeline = beam.Pipeline(runner=make_runner(options), options=options)
-        with _local_care(options):
+        runner = make_runner(options)
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        with _care(options, runner):
             build(pipeline)
             result = pipeline.run()
             result.wait_until_finish()
@@ -181,8 +184,12 @@ def _sentence_in(text: str) -> str | None:
     return None
 
 
-def _local_care(options: PipelineOptions) -> AbstractContextManager[None]:
+def _care(
+    options: PipelineOptions, runner: PipelineRunner | str | None
+) -> AbstractContextManager[None]:
     """A context for the run: quiet, and with an eye on the workers, where they are this machine's."""
+    if isinstance(runner, flink.Submission):
+        return flink.attended(runner)
     if not runs_in_process(options.view_as(StandardOptions).runner):
         return nullcontext()
     worker.quiet()
