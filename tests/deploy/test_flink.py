@@ -91,7 +91,7 @@ def test_the_image_can_be_a_worker_pool(cluster: dict[str, Any], job: dict[str, 
     pool, launcher = pool_of(cluster), launcher_of(job)
     assert pool["image"] == launcher["image"]
     name = pool["image"].partition(":")[0]
-    assert f"--target worker  -t {name} ." in dockerfile or f"--target worker -t {name} ." in dockerfile
+    assert re.search(rf"--target worker +-t {re.escape(name)} \.", dockerfile)
     worker = re.search(r"^FROM \S+ AS worker\n(.*?)(?=^FROM |\Z)", dockerfile, re.MULTILINE | re.DOTALL)
     assert worker is not None
     # Beam's boot program takes --worker_pool, as long as it is the entry point itself.
