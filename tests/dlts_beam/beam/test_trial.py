@@ -22,7 +22,7 @@ DATAFLOW = ("--runner", "DataflowRunner")
         (("--runner", "FlinkRunner", "--parallelism", "12"), Fleet(12)),
         ((*DATAFLOW, "--max_num_workers", "20", "--machine_type", "n2-standard-4"), Fleet(20, 4)),
         ((*DATAFLOW, "--num_workers", "3", "--machine_type", "n2-standard-2"), Fleet(3, 2)),
-        ((*DATAFLOW, "--num_workers", "3", "--max_num_workers", "5", "--machine_type=e2-medium"), Fleet(5, 2)),
+        ((*DATAFLOW, "--num_workers=3", "--max_num_workers=5", "--machine_type=e2-medium"), Fleet(5, 2)),
     ],
 )  # fmt: skip
 def test_flags_tell_the_fleet(flags: tuple[str, ...], fleet: Fleet) -> None:
