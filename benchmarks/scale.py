@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--side", type=int, default=SIDE, help="of the grid in pixels")
+    parser.add_argument("--files-a-side", type=int, default=FILES_A_SIDE, help="files of each date")
     parser.add_argument("--only", nargs="+", choices=PHASES, default=list(PHASES), metavar="PHASE")
     parser.add_argument("--in-process", choices=PHASES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -62,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.in_process:
         print(json.dumps(measure(PHASES[options.in_process], options.folder)))
         return
-    found: Figures = {"side": options.side}
+    found: Figures = {"side": options.side, "files_a_side": options.files_a_side}
     with tempfile.TemporaryDirectory(prefix="dlts-bench-") as scratch:
-        make(Path(scratch), options.side)
+        make(Path(scratch), options.side, options.files_a_side)
         for name in options.only:
             if name in NEED_PARTS:
                 make_parts(Path(scratch))
@@ -110,17 +111,17 @@ def line(name: str, found: Figures) -> str:
 _TAKEN = ("seconds", "processor", "peak_mb")
 
 
-def make(folder: Path, side: int) -> None:
+def make(folder: Path, side: int, files_a_side: int = FILES_A_SIDE) -> None:
     """Write ``series/series.json`` and a small model of the tests."""
     from tests.fakes import make_model
 
-    spec = make_series(side)
+    spec = make_series(side, files_a_side)
     (folder / "series").mkdir(parents=True)
     (folder / "series" / "series.json").write_text(spec.to_json())
     make_model(folder / "model", spec, patch=3, batch=4096)
 
 
-def make_series(side: int) -> Any:
+def make_series(side: int, files_a_side: int) -> Any:
     """A series without files: names, sizes and generations as a bucket of an archive has them."""
     from rasterio.crs import CRS
 
@@ -128,7 +129,7 @@ def make_series(side: int) -> Any:
     from dlts_beam.spec import Band, SeriesSpec, Source, SourceFile, TimeStep
 
     generator = np.random.default_rng(0)
-    edges = np.linspace(0, side, FILES_A_SIDE + 1).astype(int).tolist()
+    edges = np.linspace(0, side, files_a_side + 1).astype(int).tolist()
     files: list[SourceFile] = []
     steps, sources = [], []
     for number in range(STEPS):

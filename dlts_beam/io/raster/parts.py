@@ -102,18 +102,22 @@ def _encode(bands: np.ndarray, record: TileRecord, grid: Grid, nodata: int | Non
 
 
 def _verified(path: str, tile: Tile, key: str, field: str) -> TileRecord | None:
-    if not storage.exists(path):
+    try:
+        content = storage.read_bytes(path)
+    except DltsError:
+        if storage.exists(path):
+            raise
         return None
     try:
-        with MemoryFile(storage.read_bytes(path)) as memory, memory.open() as dataset:
+        with MemoryFile(content) as memory, memory.open() as dataset:
             record = msgspec.json.decode(dataset.tags().get(_RECORD, "null"), type=TileRecord | None)
             pixels = dataset.read()
     except (RasterioError, CPLE_BaseError, msgspec.MsgspecError, UnicodeDecodeError):
         return None  # damaged: it is made again
     if record is None or record.key != key or record.window != tile.window or record.name != tile.key:
         return None
-    content = pixels[0] if field == "checksum" else np.moveaxis(pixels, 0, -1)
-    return record if checksum(content) == getattr(record, field) else None
+    values = pixels[0] if field == "checksum" else np.moveaxis(pixels, 0, -1)
+    return record if checksum(values) == getattr(record, field) else None
 
 
 def read_values(path: str, tile: Tile) -> np.ndarray:
