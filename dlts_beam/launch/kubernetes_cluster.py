@@ -38,6 +38,14 @@ def model_of(manifest: dict[str, Any]) -> Any:
     return getattr(load_client(), f"V1{manifest['kind']}")
 
 
+class _RefusedError(DltsError):
+    """The cluster says no; ``status`` is HTTP's."""
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
 class Cluster:
     """The few calls that are needed, with failures in one sentence."""
 
@@ -111,14 +119,22 @@ class Cluster:
         return sorted(first, key=lambda pod: (str(pod.metadata.creation_timestamp), pod.metadata.name))
 
     def lines(self, pod: str) -> Iterator[str]:
-        """The lines of a pod, to its end or to where the connection breaks."""
+        """The lines of a pod, to its end or to where the connection breaks; none where it is gone."""
+        try:
+            answer = self._call(
+                lambda: self._core.read_namespaced_pod_log(
+                    pod, self.namespace, container=CONTAINER, follow=True, _preload_content=False
+                )
+            )
+        except _RefusedError as error:
+            if error.status in (400, 404):  # its container is not there yet, or the pod went with its node
+                return iter(())
+            raise
+        return self._stream(answer)
+
+    def _stream(self, answer: Any) -> Iterator[str]:
         import urllib3
 
-        answer = self._call(
-            lambda: self._core.read_namespaced_pod_log(
-                pod, self.namespace, container=CONTAINER, follow=True, _preload_content=False
-            )
-        )
         rest = b""
         try:
             for piece in answer.stream():
@@ -138,7 +154,10 @@ class Cluster:
         try:
             return work()
         except ApiException as error:
-            raise DltsError(f"Kubernetes refuses ({error.status}): {_message(error)}") from error
+            told = f"({error.status}): {_message(error)}"
+            if error.status >= 500 or error.status == 429:
+                raise UnreachableError(f"Kubernetes does not answer {told}") from error
+            raise _RefusedError(f"Kubernetes refuses {told}", error.status) from error
         except ValueError as error:  # the client checks what comes back
             raise DltsError(f"Kubernetes answers what its client does not understand: {error}") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:

@@ -103,19 +103,24 @@ class Cluster:
         self.bodies: list[Any] = []
         self.logs: dict[str, str] = {}
         self.refuse: tuple[int, str] | None = None
+        self.busy = 0
 
     def __call__(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         plain = path.partition("?")[0]
         self.asked.append(f"{method} {plain}")
         if self.refuse is not None:
             return self.refuse[0], {"kind": "Status", "message": self.refuse[1]}
+        if self.busy and method == "GET":
+            self.busy -= 1
+            return 503, {"kind": "Status", "message": "etcd is busy"}
         if method == "POST":
             self.bodies.append(body)
             return 201, body
         if method == "DELETE":
             return 200, {"kind": "Status", "status": "Success"}
         if plain.endswith("/log"):
-            return 200, self.logs[plain.split("/")[-2]]
+            found = self.logs.get(plain.split("/")[-2])
+            return (200, found) if found is not None else (404, {"kind": "Status", "message": "not found"})
         if plain.endswith("/pods"):
             return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._now[1]}
         self._now = self.states.pop(0) if len(self.states) > 1 else self.states[0]
@@ -189,6 +194,18 @@ def test_lines_come_to_the_terminal_once_and_over_a_preemption(kube_config: Any)
     assert "'kubectl -n default delete job dlts-train-1' ends it" in said[0]
     # What is sent is what the dry run shows.
     assert cluster.bodies == list(request_of().manifests)
+
+
+def test_a_pod_that_went_with_its_node_and_a_busy_cluster_do_not_end_the_watching(kube_config: Any) -> None:
+    cluster = Cluster(
+        (None, [pod("p1", "Running")]),
+        (None, [pod("p1", "Failed"), pod("p2", "Running")]),
+        ("Complete", [pod("p1", "Failed"), pod("p2", "Succeeded")]),
+    )
+    cluster.logs = {"p2": "epoch 7\n"}
+    cluster.busy = 3
+    said = run(cluster, kube_config)
+    assert said[1:] == ["p2 goes on in the place of one that was lost", "epoch 7"]
 
 
 def test_a_job_that_fails_is_told_with_its_reason(kube_config: Any) -> None:
