@@ -50,6 +50,9 @@ EXTRAS = {
         "tensorboard",
     ],
     "gcp": ["google-cloud-storage>=3.0"],
+    # To launch the trainer there; its own image needs neither.
+    "kubernetes": ["kubernetes>=37", "PyYAML"],
+    "vertex": ["google-cloud-aiplatform>=1.100"],
     "test": [
         "pytest>=8",
         "ruff",

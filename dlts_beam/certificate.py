@@ -10,7 +10,7 @@ import numpy as np
 
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid, Tile, Window
-from dlts_beam.spec import NUMERICS_VERSION, ClassTable, JsonSpec, ModelSpec, SeriesSpec, digest_of
+from dlts_beam.spec import NUMERICS_VERSION, ClassTable, JsonSpec, ModelSpec, SeriesSpec, Source, digest_of
 
 CERTIFICATE = ".json"
 RUN_RECORD = ".run.json"
@@ -150,12 +150,12 @@ class TileKeys:
             }
         )
         masks = series.mask_sources
+        # Of each time step, its bands and its mask: the numbers of the files, and the bands in them.
         self._layers = [
             [
-                [(source.file, source.index) for source in series.sources[step][position]]
-                for position in positions
+                *(_columns(series.sources[step][position]) for position in positions),
+                _columns(masks[step] if masks else ()),
             ]
-            + [[(source.file, source.index) for source in masks[step]] if masks else []]
             for step in range(len(series.steps))
         ]
         self._files = series.files
@@ -164,36 +164,49 @@ class TileKeys:
         rule = series.reading.mask
         self._reach = model.serving.halo + (rule.dilate if rule is not None else 0)
         self._inputs: dict[bytes, str] = {}
+        self._rows: tuple[int, int] | None = None
+        self._row_files = np.empty(0, np.int64)
 
     def key(self, tile: Tile, area: str | None = None) -> str:
         """SHA-256 (hex) for one tile; ``area`` is the digest of its wanted pixels, None for all."""
         return digest_of([self._common, tile.window, self._inputs_of(tile.window.grow(self._reach)), area])
 
     def _inputs_of(self, window: Window) -> str:
-        boxes = self._boxes
-        touched = (
-            (boxes[:, 0] < window.row + window.height)
-            & (boxes[:, 2] > window.row)
-            & (boxes[:, 1] < window.col + window.width)
-            & (boxes[:, 3] > window.col)
-        )
+        touching = self._touching(window)
         # Most tiles are touched by the same files, so their digest is made once.
-        known = self._inputs.get(touched.tobytes())
+        known = self._inputs.get(touching.tobytes())
         if known is None:
-            known = self._inputs[touched.tobytes()] = digest_of(
-                [
-                    [
-                        [self._source(file, index) for file, index in layer if touched[file]]
-                        for layer in layers
-                    ]
-                    for layers in self._layers
-                ]
+            touched = np.zeros(len(self._files), bool)
+            touched[touching] = True
+            known = self._inputs[touching.tobytes()] = digest_of(
+                [[self._touched(layer, touched) for layer in layers] for layers in self._layers]
             )
         return known
+
+    def _touching(self, window: Window) -> np.ndarray:
+        """Numbers of the files that touch a window, in order. Tiles come row by row, and so do the files."""
+        boxes = self._boxes
+        if self._rows != (window.row, window.height):
+            rows = (boxes[:, 0] < window.row + window.height) & (boxes[:, 2] > window.row)
+            self._rows, self._row_files = (window.row, window.height), np.flatnonzero(rows)
+        boxes = boxes[self._row_files]
+        return self._row_files[(boxes[:, 1] < window.col + window.width) & (boxes[:, 3] > window.col)]
+
+    def _touched(self, layer: tuple[np.ndarray, np.ndarray], touched: np.ndarray) -> list[list[Any]]:
+        files, indexes = layer
+        chosen = touched[files]
+        pairs = zip(files[chosen].tolist(), indexes[chosen].tolist(), strict=True)
+        return [self._source(file, index) for file, index in pairs]
 
     def _source(self, number: int, index: int) -> list[Any]:
         file = self._files[number]
         return [file.fingerprint, file.row, file.col, file.height, file.width, file.warp, index]
+
+
+def _columns(sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
+    """int64 (n,): the files' numbers, and the bands in them."""
+    pairs = np.array([(source.file, source.index) for source in sources], np.int64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
 
 
 def make_certificate(

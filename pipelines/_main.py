@@ -44,6 +44,21 @@ def run_main(
     return _guarded(work)
 
 
+def run_open_main(
+    build_parser: Callable[[], argparse.ArgumentParser],
+    body: Callable[[argparse.Namespace, list[str]], int | None],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a command that hands every further argument on to ``body``; otherwise as `run_main`."""
+    parser = build_parser()
+    parser.allow_abbrev = False
+
+    def work() -> int | None:
+        return body(*parser.parse_known_args(argv))
+
+    return _guarded(work)
+
+
 def run_beam_main(
     build_parser: Callable[[], argparse.ArgumentParser],
     body: Callable[[argparse.Namespace, PipelineOptions], int | None],

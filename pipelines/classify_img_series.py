@@ -73,6 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true",
         help="tell tiles, bytes, memory and an estimate of the time, write OUTPUT.tiles.geojson, no map",
     )  # fmt: skip
+    add("--price-per-worker-hour", type=float, metavar="PRICE",
+        help="with --dry-run: what one worker costs for an hour, in any currency, to tell what the run costs",
+    )  # fmt: skip
     add("--profile", action="store_true", help="tell where the time went")
     return parser
 
@@ -81,6 +84,10 @@ def classify(arguments: argparse.Namespace, options: PipelineOptions) -> None:
     """Check everything, compute the tiles that are not there yet, publish the map."""
     from dlts_beam.beam.dataflow import describe_detached, is_detached
     from dlts_beam.beam.map_run import MapRequest, plan_map, run_map
+    from dlts_beam.errors import DltsError
+
+    if arguments.price_per_worker_hour is not None and not arguments.dry_run:
+        raise DltsError("--price-per-worker-hour goes with --dry-run: 'dlts plan' with the same flags")
 
     request = MapRequest(
         series=arguments.input_dir,
@@ -103,7 +110,7 @@ def classify(arguments: argparse.Namespace, options: PipelineOptions) -> None:
     if arguments.dry_run:
         from dlts_beam.beam.trial import describe_plan
 
-        print(describe_plan(planned, options))
+        print(describe_plan(planned, options, arguments.price_per_worker_hour))
         return
     if is_detached(options):
         from dlts_beam.beam.detached import submit_map

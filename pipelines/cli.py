@@ -6,6 +6,7 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 from dlts_beam import __version__
@@ -27,9 +28,15 @@ COMMANDS = (
         "classify-img-series", "pipelines.classify_img_series", "step 4: series and model to a class map"
     ),
     Command("plan", "pipelines.plan", "what step 4 would do: tiles, bytes, memory, time"),
+    Command("launch", "pipelines.launch", "step 3 in a container: docker, kubernetes or vertex"),
     Command("tune", "trainer.tune", "try sizes and learning rates for step 3 on the validation split"),
     Command("demo", "pipelines.demo", "all four steps on a scene that is made up on the spot"),
 )
+
+
+def load(name: str) -> ModuleType:
+    """The module of a command; each brings its own heavy libraries, so only when it is needed."""
+    return importlib.import_module(next(command.module for command in COMMANDS if command.name == name))
 
 
 def usage() -> str:
@@ -66,9 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean {close[0]}?" if close else "dlts --help lists the commands"
         print(f"error: unknown command {arguments[0]}: {hint}", file=sys.stderr)
         return 2
-    # Only now: each step brings its own heavy libraries.
-    module = importlib.import_module(command.module)
-    status: int = module.main(arguments[1:])
+    status: int = load(command.name).main(arguments[1:])
     return status
 
 

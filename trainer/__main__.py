@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from dlts_beam.errors import DltsError
 from trainer.cli import build_parser, parse_args
+from trainer.evaluate import table
 from trainer.start import load_tensorflow
 
-__all__ = ["build_parser", "main"]
+# What the launcher uses of the trainer besides running it.
+__all__ = ["build_parser", "main", "parse_args", "table"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

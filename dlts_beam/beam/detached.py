@@ -21,6 +21,7 @@ from dlts_beam.beam.extract import ExtractSamples, check_results
 from dlts_beam.beam.map_run import MapPlan, record_run, worker_paths
 from dlts_beam.beam.runner import check_submission, run_pipeline
 from dlts_beam.beam.statistics import ScoreSamples, SummariseShards, merge_summaries
+from dlts_beam.beam.tile_lists import ReadTileLists, tile_list_paths, write_tile_lists
 from dlts_beam.candidates import Chosen
 from dlts_beam.certificate import TileRecord
 from dlts_beam.errors import DltsError
@@ -49,8 +50,12 @@ def submit_map(planned: MapPlan, options: PipelineOptions) -> int:
         have = {task.tile.key for task in job.tasks} if done else {r.name for r in reuse_tiles(job)}
     todo = [task for task in job.tasks if task.tile.key not in have]
 
+    # A dry run changes nothing: its job names the lists that a run would write.
+    lists = tile_list_paths(job.parts, todo) if is_dry_run(options) else write_tile_lists(job.parts, todo)
+
     def build(pipeline: beam.Pipeline) -> None:
-        records = pipeline | "Tiles" >> beam.Create(todo) | "ClassifyTiles" >> ClassifyTiles(planned.settings)
+        tasks = pipeline | "ReadTileLists" >> ReadTileLists(lists)
+        records = tasks | "ClassifyTiles" >> ClassifyTiles(planned.settings)
         _ = records | "FinishMap" >> FinishMap(planned, started)
 
     run_pipeline(build, options)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -29,6 +30,7 @@ from dlts_beam.beam.classify import ClassifySettings, ClassifyTiles, TileTask
 from dlts_beam.beam.dataflow import resource_hints
 from dlts_beam.beam.handler import NAMESPACE, give_freed_memory_back
 from dlts_beam.beam.runner import check_submission, run_pipeline, runs_in_process
+from dlts_beam.beam.tile_lists import ReadTileLists, write_tile_lists
 from dlts_beam.certificate import RUN_RECORD, Certificate, RunRecord, TileKeys, TileRecord
 from dlts_beam.errors import DltsError
 from dlts_beam.fit_rule import DATE_TOLERANCE, check_fit, select_interval
@@ -253,17 +255,25 @@ def _compute(
     if not todo:
         return []
 
-    def build(pipeline: beam.Pipeline) -> None:
-        records = pipeline | "Tiles" >> beam.Create(todo) | "ClassifyTiles" >> ClassifyTiles(planned.settings)
-        _ = records | "GatherRecords" >> GatherRecords(job.parts)
-
+    lists = write_tile_lists(job.parts, todo)
     pixels = sum(task.tile.window.pixels for task in todo) / len(todo)
     with Progress(len(todo), _counter(job.parts, todo), pixels):
+        build = partial(build_pipeline, planned=planned, lists=lists)
         result = _timed("compute", seconds, lambda: run_pipeline(build, options))
     seconds.update(stage_seconds(result))
     if not planned.request.quarantine:
         check_inputs(job.series)  # an image that changed under our eyes must not end in a certificate
     return take_records(job.parts)
+
+
+def build_pipeline(pipeline: beam.Pipeline, planned: MapPlan, lists: Sequence[str]) -> None:
+    """Apply the transforms: from the lists of tiles to one file of their records."""
+    records = (
+        pipeline
+        | "ReadTileLists" >> ReadTileLists(lists)
+        | "ClassifyTiles" >> ClassifyTiles(planned.settings)
+    )
+    _ = records | "GatherRecords" >> GatherRecords(planned.job.parts)
 
 
 def _counter(parts: str, todo: Iterable[TileTask]) -> Any:

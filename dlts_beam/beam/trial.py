@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
 from dlts_beam import storage
@@ -16,6 +17,7 @@ from dlts_beam.beam.handler import Cube, Probabilities, WindowModelHandler
 from dlts_beam.beam.map_run import MapPlan
 from dlts_beam.beam.runner import runs_in_process
 from dlts_beam.engines import Engine
+from dlts_beam.fleet import Fleet, check_price, cost_text, estimate, processors_of
 from dlts_beam.grid import Window, split_window
 from dlts_beam.io.raster.gdal import to_lonlat
 from dlts_beam.io.raster.reader import SeriesReader
@@ -27,33 +29,63 @@ TILES_GEOJSON = ".tiles.geojson"
 TRIAL_TILES = 2
 
 
-def describe_plan(planned: MapPlan, options: PipelineOptions) -> str:
+def describe_plan(planned: MapPlan, options: PipelineOptions, price: float | None = None) -> str:
     """Tell tiles, bytes, memory and time, and write the tiles as GeoJSON beside the output.
 
+    For runners elsewhere, or with a price of one worker for an hour, also what it costs.
+
     Raises:
-        DltsError: a trial tile cannot be read or computed, or the GeoJSON cannot be written.
+        DltsError: a tile cannot be read or computed, the GeoJSON cannot be written, or the price is none.
     """
+    check_price(price)
     job, plan = planned.job, planned.plan
     path = job.output + TILES_GEOJSON
     storage.write_text(path, tiles_geojson(job))
     local = runs_in_process(options.view_as(StandardOptions).runner)
-    workers = options.view_as(DirectOptions).direct_num_workers if local else 1
+    fleet = Fleet(options.view_as(DirectOptions).direct_num_workers) if local else fleet_of(options)
+    engines = fleet.workers * fleet.engines
+    to_read = bytes_to_read(job.series, job.tasks)
     pixels = sum(task.tile.window.pixels for task in job.tasks)
     lines = [
         f"tiles:   {len(job.tasks)} of {plan.tile} x {plan.tile} pixels, {len(job.outside)} outside the area",
         f"windows: {plan.window_height} x {plan.window_width} pixels",
-        f"memory:  {plan.needed / MIB:.0f} MiB for each of {workers} workers, of {plan.memory / MIB:.0f} MiB",
-        f"to read: {bytes_to_read(job.series, job.tasks) / MIB:.1f} MiB of files",
+        f"memory:  {plan.needed / MIB:.0f} MiB for each of {engines} workers, of {plan.memory / MIB:.0f} MiB",
+        f"to read: {to_read / MIB:.1f} MiB of files",
         f"tiles as GeoJSON: {path}",
     ]
     if job.tasks:
         seconds, tried = time_tiles(planned.settings, job.tasks)
-        total = seconds / tried * pixels / workers
+        total = seconds / tried * pixels
+        found = estimate(total / len(job.tasks), len(job.tasks), fleet)
+        by_the_clock = total / engines if local else found.seconds
         lines.append(
-            f"time:    about {duration(total)} on {workers} workers"
+            f"time:    about {duration(by_the_clock)} on {engines} workers"
             f" ({tried / max(seconds, 1e-9) / 1e6:.3f} Mpx/s on one, from a trial of {tried} pixels)"
         )
+        if not local or price is not None:
+            grid = job.series.grid
+            lines += cost_text(found, fleet, to_read, grid.height * grid.width, price)
     return "\n".join(lines)
+
+
+def fleet_of(options: PipelineOptions) -> Fleet:
+    """The workers that the flags of a runner elsewhere ask for; what they leave open is noted."""
+    given = options.get_all_options()
+    notes: list[str] = []
+    if "dataflow" not in str(given["runner"]).lower():
+        slots = given["parallelism"]
+        if slots < 1:
+            notes.append("one worker is assumed: --parallelism says how many there are")
+        return Fleet(max(1, slots), 1, tuple(notes))
+    workers = given["max_num_workers"] or given["num_workers"]
+    if not workers:
+        notes.append("one worker is assumed: --max_num_workers says how many there may be")
+    processors = processors_of(given["machine_type"])
+    if processors is None:
+        notes.append("one processor a worker is assumed: --machine_type says how many, as in n2-standard-4")
+    if any("accelerator" in option for option in given["dataflow_service_options"] or []):
+        notes.append("the trial ran without a GPU, so the estimate says nothing of workers with one")
+    return Fleet(workers or 1, processors or 1, tuple(notes))
 
 
 def time_tiles(settings: ClassifySettings, tasks: tuple[TileTask, ...]) -> tuple[float, int]:
@@ -89,12 +121,12 @@ def classify_windows(
 
 def bytes_to_read(series: SeriesSpec, tasks: tuple[TileTask, ...]) -> int:
     """Bytes of the files, each by the share of its pixels that lies in the tiles."""
+    row, col, height, width = np.array([task.tile.window for task in tasks], np.int64).reshape(-1, 4).T
     total = 0.0
     for file in series.files:
-        touched = 0
-        for task in tasks:
-            part = file.window.intersect(task.tile.window)
-            touched += part.pixels if part is not None else 0
+        high = np.minimum(row + height, file.row + file.height) - np.maximum(row, file.row)
+        wide = np.minimum(col + width, file.col + file.width) - np.maximum(col, file.col)
+        touched = int((high.clip(0) * wide.clip(0)).sum())
         total += file.size * touched / max(1, file.window.pixels)
     return int(total)
 
@@ -103,19 +135,10 @@ def tiles_geojson(job: MapJob) -> str:
     """All tiles as polygons in longitude and latitude."""
     work = [(task.tile, task.key, "compute") for task in job.tasks]
     rest = [(record.tile, record.key, "outside") for record in job.outside]
+    ordered = sorted(work + rest, key=lambda each: each[0].key)
+    corners = _lonlat(job, [tile.window for tile, _, _ in ordered])
     features: list[dict[str, Any]] = []
-    for tile, key, status in sorted(work + rest, key=lambda each: each[0].key):
-        row, col, height, width = tile.window
-        corners = [
-            (row, col),
-            (row, col + width),
-            (row + height, col + width),
-            (row + height, col),
-            (row, col),
-        ]
-        xs, ys = zip(*(job.series.grid.xy(r, c) for r, c in corners), strict=True)
-        lon, lat = to_lonlat(job.series.grid.crs, xs, ys)
-        ring = [[round(x, 7), round(y, 7)] for x, y in zip(lon, lat, strict=True)]
+    for (tile, key, status), ring in zip(ordered, corners, strict=True):
         features.append(
             {
                 "type": "Feature",
@@ -124,3 +147,15 @@ def tiles_geojson(job: MapJob) -> str:
             }
         )
     return json.dumps({"type": "FeatureCollection", "features": features}, indent=1) + "\n"
+
+
+def _lonlat(job: MapJob, windows: Sequence[Window]) -> list[list[list[float]]]:
+    """The corners of each window as a closed ring of longitudes and latitudes: all in one call of PROJ."""
+    row, col, height, width = np.array(windows, np.float64).reshape(-1, 4).T
+    rows = np.stack([row, row, row + height, row + height, row], axis=1)
+    cols = np.stack([col, col + width, col + width, col, col], axis=1)
+    a, b, c, d, e, f = job.series.grid.transform
+    xs, ys = a * cols + b * rows + c, d * cols + e * rows + f
+    lonlat = to_lonlat(job.series.grid.crs, xs.ravel().tolist(), ys.ravel().tolist())
+    found: list[list[list[float]]] = np.stack(lonlat, axis=-1).round(7).reshape(len(windows), 5, 2).tolist()
+    return found

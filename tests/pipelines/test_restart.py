@@ -122,8 +122,7 @@ def test_a_damaged_part_is_made_again(
     content[int(len(content) * place)] ^= 0xFF
     part.write_bytes(content)
     assert classify(scene, model, output, *TILE) == 0
-    # A flipped byte in the unused rest of a block or in the transform leaves the pixels what they were.
-    assert run_record(output)["reused"] in (5, 6)
+    assert run_record(output)["reused"] == 5
     assert both(output) == undisturbed(scene, model, tmp_path / "undisturbed")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from dlts_beam.errors import DltsError
 from tests.trainer.helpers import make_fake, write_fake
 from trainer.__main__ import main
-from trainer.devices import choose_devices
+from trainer.devices import _cluster, choose_devices
 from trainer.folder import ModelFolder
 
 TWO = """
@@ -44,3 +45,18 @@ def test_two_devices_learn_what_one_learns(tmp_path: Path) -> None:
     # 56 training samples and batches of 8: no sample is left out, and the halves add up to the whole.
     for left, right in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(left, right, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "task", "found"),
+    [
+        ({"worker": ["a:1", "b:1", "c:1"]}, {"type": "worker", "index": 2}, (3, 2)),  # Kubernetes
+        ({"chief": ["a:1"], "worker": ["b:1"]}, {"type": "worker", "index": 0}, (2, 1)),  # Vertex AI
+        ({"chief": ["a:1"]}, {"type": "chief", "index": 0}, (1, 0)),  # Vertex AI, one machine
+    ],
+)
+def test_workers_that_a_service_lists_are_understood(
+    cluster: object, task: object, found: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task, "environment": "cloud"}))
+    assert _cluster() == found

@@ -1,0 +1,102 @@
+"""What ``dlts plan`` tells of runners elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dlts_beam.beam.runner import parse_options
+from dlts_beam.beam.trial import bytes_to_read, fleet_of
+from dlts_beam.fleet import Fleet
+from dlts_beam.grid import Tile, Window, iter_tiles
+from pipelines.cli import main as dlts
+from tests.fakes import Scene, make_model, random_scene
+
+DATAFLOW = ("--runner", "DataflowRunner")
+
+
+@pytest.mark.parametrize(
+    ("flags", "fleet"),
+    [
+        (("--runner", "FlinkRunner", "--parallelism", "12"), Fleet(12)),
+        ((*DATAFLOW, "--max_num_workers", "20", "--machine_type", "n2-standard-4"), Fleet(20, 4)),
+        ((*DATAFLOW, "--num_workers", "3", "--machine_type", "n2-standard-2"), Fleet(3, 2)),
+        ((*DATAFLOW, "--num_workers=3", "--max_num_workers=5", "--machine_type=e2-medium"), Fleet(5, 2)),
+    ],
+)  # fmt: skip
+def test_flags_tell_the_fleet(flags: tuple[str, ...], fleet: Fleet) -> None:
+    assert fleet_of(parse_options(flags)) == fleet
+
+
+@pytest.mark.parametrize(
+    ("flags", "notes"),
+    [
+        (("--runner", "FlinkRunner"), ["--parallelism"]),
+        (DATAFLOW, ["--max_num_workers"]),
+        (
+            (*DATAFLOW, "--num_workers", "2", "--machine_type", "n1-standard-4",
+             "--dataflow_service_options", "worker_accelerator=type:nvidia-l4;count:1"),
+            ["without a GPU"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_assumed_is_noted(flags: tuple[str, ...], notes: list[str]) -> None:
+    found = fleet_of(parse_options(flags)).notes
+    assert len(found) == len(notes)
+    assert all(word in note for word, note in zip(notes, found, strict=True))
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return random_scene(tmp_path_factory.mktemp("scene"))
+
+
+def plan(scene: Scene, folder: Path, *flags: str) -> int:
+    model = make_model(folder / "model", scene.spec)
+    given = ["-i", str(scene.folder), "-m", str(model), "-o", str(folder / "map.tif"), "--tile", "16"]
+    return dlts(["plan", *given, *flags])
+
+
+def test_a_plan_for_dataflow_tells_the_cost(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--max_num_workers", "2", "--machine_type", "n2-standard-4", "--price-per-worker-hour", "0.2")
+    assert plan(scene, tmp_path, *DATAFLOW, *flags) == 0
+    told = capsys.readouterr().out
+    assert "for each of 8 workers" in told
+    assert "on 2 workers of 4 processors" in told
+    assert "12 of 16 x 16 pixels" in told
+    assert "25% of them idle" in told  # 12 tiles, two rounds of eight
+    assert "price:" in told
+    assert "note:" not in told
+
+
+def test_a_plan_for_this_machine_tells_the_cost_where_there_is_a_price(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(scene, tmp_path, "--direct_num_workers", "3") == 0
+    assert "worker-hours" not in capsys.readouterr().out
+    assert plan(scene, tmp_path, "--direct_num_workers", "3", "--price-per-worker-hour", "1") == 0
+    assert "worker-hours on 3 workers:" in capsys.readouterr().out
+
+
+def test_a_price_is_for_plans(scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(scene, tmp_path, "--price-per-worker-hour", "-2") == 1
+    assert "--price-per-worker-hour must be 0 or more; got -2" in capsys.readouterr().err
+    flags = ["-i", str(scene.folder), "-m", "m", "-o", str(tmp_path / "map.tif")]
+    assert dlts(["classify-img-series", *flags, "--price-per-worker-hour", "1"]) == 1
+    assert "goes with --dry-run: 'dlts plan'" in capsys.readouterr().err
+
+
+def test_bytes_are_counted_by_shares_of_pixels(scene: Scene) -> None:
+    from dlts_beam.beam.classify import TileTask
+
+    grid = scene.spec.grid
+    tasks = tuple(TileTask(tile, "") for tile in iter_tiles(grid.height, grid.width, 16))
+    whole = sum(file.size for file in scene.spec.files)
+    assert bytes_to_read(scene.spec, tasks) == pytest.approx(whole, abs=9)
+    part = Window(3, 5, 10, 20)
+    expected = sum(file.size * 200 / (37 * 53) for file in scene.spec.files)
+    assert bytes_to_read(scene.spec, (TileTask(Tile(0, 0, part), ""),)) == int(expected)
+    assert bytes_to_read(scene.spec, ()) == 0

@@ -1,0 +1,266 @@
+"""The trainer on Kubernetes: manifests against the client's models, and a server that plays the cluster."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client
+
+from dlts_beam.errors import DltsError
+from dlts_beam.launch import kubernetes, kubernetes_cluster, patience
+from tests.dlts_beam.launch.servers import serving
+from tests.dlts_beam.launch.test_job import job_of
+from trainer.cli import parse_args
+
+FLAGS = ("-i", "gs://b/s", "-o", "gs://b/m", "--model", "auto")
+
+
+def request_of(
+    namespace: str | None = None, selector: list[str] | None = None, **machine: Any
+) -> kubernetes.Request:
+    flags = argparse.Namespace(namespace=namespace, context=None, node_selector=selector)
+    return kubernetes.make_request(job_of(*FLAGS, remote=True, **machine), flags)
+
+
+def test_a_job_with_its_gpu_is_what_the_client_knows() -> None:
+    (job,) = request_of(gpus=1, cpus=4, memory=1 << 34, env=["A=1"], service_account="trainer").manifests
+    model = client.V1Job.model_validate(job)
+    assert client.ApiClient().sanitize_for_serialization(model) == job
+    pod = model.spec.template.spec
+    (container,) = pod.containers
+    assert container.args == ["-i", "gs://b/s", "-o", "gs://b/m", "--model", "auto"]
+    assert vars(parse_args(container.args)) == vars(parse_args(FLAGS))
+    assert container.resources.limits == {"cpu": "4", "memory": str(1 << 34), "nvidia.com/gpu": "1"}
+    assert container.env[0].value == "1"
+    assert (pod.restart_policy, pod.service_account_name) == ("Never", "trainer")
+    assert model.spec.backoff_limit == 3
+
+
+def test_preemptions_are_not_counted_and_refusals_end_the_job() -> None:
+    (job,) = request_of(spot=True, selector=["cloud.google.com/gke-accelerator=nvidia-l4"]).manifests
+    rules = job["spec"]["podFailurePolicy"]["rules"]
+    assert [rule["action"] for rule in rules] == ["Ignore", "FailJob"]
+    assert rules[0]["onPodConditions"][0]["type"] == "DisruptionTarget"
+    assert rules[1]["onExitCodes"]["values"] == [1, 2]
+    pod = job["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {
+        "cloud.google.com/gke-spot": "true", "cloud.google.com/gke-accelerator": "nvidia-l4",
+    }  # fmt: skip
+    assert pod["tolerations"][0]["key"] == "cloud.google.com/gke-spot"
+
+
+def test_several_workers_find_each_other() -> None:
+    service, job = request_of(gpus=2, workers=3).manifests
+    for manifest, model in ((service, client.V1Service), (job, client.V1Job)):
+        assert client.ApiClient().sanitize_for_serialization(model.model_validate(manifest)) == manifest
+    spec = job["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
+    assert spec["backoffLimit"] == 9
+    # A worker that lost another one must be started again, so its status 1 is not the end.
+    assert spec["podFailurePolicy"]["rules"][1]["onExitCodes"]["values"] == [2]
+    pod = spec["template"]["spec"]
+    assert pod["subdomain"] == service["metadata"]["name"] == "dlts-train-1"
+    assert pod["volumes"][0]["emptyDir"]["medium"] == "Memory"
+    index, config = pod["containers"][0]["env"]
+    assert index["valueFrom"]["fieldRef"]["fieldPath"].endswith("job-completion-index']")
+    told = json.loads(config["value"].replace("$(DLTS_WORKER)", "2"))
+    assert told["cluster"]["worker"] == [f"dlts-train-1-{n}.dlts-train-1:2222" for n in range(3)]
+    assert told["task"] == {"type": "worker", "index": 2}
+
+
+def test_the_dry_run_is_yaml_that_gives_the_manifests_back() -> None:
+    request = request_of(workers=2, namespace="maps")
+    text = kubernetes.show(request)
+    assert text.startswith("# namespace: maps\n")
+    assert list(yaml.safe_load_all(text)) == list(request.manifests)
+
+
+def test_a_manifest_with_a_wrong_field_is_refused() -> None:
+    (job,) = request_of().manifests
+    job["spec"]["template"]["spec"]["containers"][0]["comand"] = ["python"]
+    with pytest.raises(DltsError, match="the Job is not one that Kubernetes knows"):
+        kubernetes._check(job)
+
+
+def test_a_selector_without_a_value_is_refused() -> None:
+    with pytest.raises(DltsError, match="--node-selector must look like LABEL=VALUE; got 'gpu'"):
+        request_of(selector=["gpu"])
+
+
+class Cluster:
+    """Plays the API server: a job whose pods go through the states that a test lists."""
+
+    def __init__(self, *states: tuple[str | None, list[dict[str, Any]]]) -> None:
+        """Each look at the job takes the next of (end of the job, pods); the last one stays."""
+        self.states = list(states)
+        self.asked: list[str] = []
+        self.bodies: list[Any] = []
+        self.logs: dict[str, str] = {}
+        self.refuse: tuple[int, str] | None = None
+        self.busy = 0
+
+    def __call__(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        plain = path.partition("?")[0]
+        self.asked.append(f"{method} {plain}")
+        if self.refuse is not None:
+            return self.refuse[0], {"kind": "Status", "message": self.refuse[1]}
+        if self.busy and method == "GET":
+            self.busy -= 1
+            return 503, {"kind": "Status", "message": "etcd is busy"}
+        if method == "POST":
+            self.bodies.append(body)
+            return 201, body
+        if method == "DELETE":
+            return 200, {"kind": "Status", "status": "Success"}
+        if plain.endswith("/log"):
+            found = self.logs.get(plain.split("/")[-2])
+            return (200, found) if found is not None else (404, {"kind": "Status", "message": "not found"})
+        if plain.endswith("/pods"):
+            return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._now[1]}
+        self._now = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        end = self._now[0]
+        conditions = [] if end is None else [{"type": end, "status": "True", "message": "too many restarts"}]
+        return 200, {"kind": "Job", "apiVersion": "batch/v1", "status": {"conditions": conditions}}
+
+
+def pod(name: str, phase: str, index: str | None = None, **status: Any) -> dict[str, Any]:
+    notes = {} if index is None else {"batch.kubernetes.io/job-completion-index": index}
+    stamp = "2026-01-01T00:00:00Z"
+    meta = {"name": name, "annotations": notes, "creationTimestamp": stamp}
+    spec = {"containers": [{"name": "trainer"}]}
+    return {"metadata": meta, "spec": spec, "status": {"phase": phase, **status}}
+
+
+@pytest.fixture
+def kube_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A function that points the client at an address; nothing waits."""
+    for module in (kubernetes_cluster, patience):
+        monkeypatch.setattr(module, "POLL" if module is kubernetes_cluster else "PAUSE", 0.01)
+    path = tmp_path / "config"
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    # The client has read the variable when it was imported.
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+
+    def point(address: str) -> None:
+        path.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "c",
+                    "clusters": [{"name": "c", "cluster": {"server": address}}],
+                    "users": [{"name": "u", "user": {"token": "t"}}],
+                    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+                }
+            )
+        )
+
+    return point
+
+
+def run(cluster: Cluster, point: Any, follow: bool = True, **machine: Any) -> list[str]:
+    """Run a job on the played cluster; gives what was said."""
+    said: list[str] = []
+    job = job_of(*FLAGS, remote=True, **machine)
+    with serving(cluster) as address:
+        point(address)
+        kubernetes.run(request_of(**machine), job, said.append, follow)
+    return said
+
+
+def test_lines_come_to_the_terminal_once_and_over_a_preemption(kube_config: Any) -> None:
+    waits = pod("p1", "Pending", conditions=[
+        {"type": "PodScheduled", "status": "False", "message": "no node has a GPU"}])  # fmt: skip
+    cluster = Cluster(
+        (None, [waits]),
+        (None, [waits]),
+        (None, [pod("p1", "Running")]),
+        (None, [pod("p1", "Running")]),
+        (None, [pod("p1", "Failed"), pod("p2", "Running")]),
+        ("Complete", [pod("p1", "Failed"), pod("p2", "Succeeded")]),
+    )
+    cluster.logs = {"p1": "epoch 1\nepoch 2\n", "p2": "goes on after epoch 2\nepoch 3"}
+    said = run(cluster, kube_config)
+    assert said[1:] == [
+        "p1 waits: no node has a GPU", "epoch 1", "epoch 2", "p2 goes on in the place of one that was lost",
+        "goes on after epoch 2", "epoch 3",
+    ]  # fmt: skip
+    assert "'kubectl -n default delete job dlts-train-1' ends it" in said[0]
+    # What is sent is what the dry run shows.
+    assert cluster.bodies == list(request_of().manifests)
+
+
+def test_a_pod_that_went_with_its_node_and_a_busy_cluster_do_not_end_the_watching(kube_config: Any) -> None:
+    cluster = Cluster(
+        (None, [pod("p1", "Running")]),
+        (None, [pod("p1", "Failed"), pod("p2", "Running")]),
+        ("Complete", [pod("p1", "Failed"), pod("p2", "Succeeded")]),
+    )
+    cluster.logs = {"p2": "epoch 7\n"}
+    cluster.busy = 3
+    said = run(cluster, kube_config)
+    assert said[1:] == ["p2 goes on in the place of one that was lost", "epoch 7"]
+
+
+def test_a_job_that_fails_is_told_with_its_reason(kube_config: Any) -> None:
+    cluster = Cluster(("Failed", [pod("p1", "Failed")]))
+    cluster.logs = {"p1": "error: there is no samples.json\n"}
+    with pytest.raises(DltsError, match="job dlts-train-1 in namespace default failed: too many restarts"):
+        run(cluster, kube_config)
+
+
+def test_an_image_that_is_not_there_ends_the_job_at_once(kube_config: Any) -> None:
+    waiting = {"waiting": {"reason": "ErrImagePull", "message": "not found"}}
+    status = {"name": "trainer", "image": "x", "imageID": "", "ready": False, "restartCount": 0}
+    cluster = Cluster((None, [pod("p1", "Pending", containerStatuses=[{**status, "state": waiting}])]))
+    with pytest.raises(DltsError, match=r"cannot pull dlts-trainer \(not found\), so the job was deleted"):
+        run(cluster, kube_config)
+    assert cluster.asked[-1] == "DELETE /apis/batch/v1/namespaces/default/jobs/dlts-train-1"
+
+
+def test_of_several_workers_the_first_one_is_heard(kube_config: Any) -> None:
+    pods = [pod("p1", "Succeeded", "1"), pod("p0", "Succeeded", "0")]
+    cluster = Cluster(("Complete", pods))
+    cluster.logs = {"p0": "chief\n", "p1": "silent\n"}
+    assert run(cluster, kube_config, workers=2)[1:] == ["chief"]
+    assert cluster.asked[:2] == [
+        "POST /api/v1/namespaces/default/services", "POST /apis/batch/v1/namespaces/default/jobs",
+    ]  # fmt: skip
+    assert cluster.asked[-1] == "DELETE /api/v1/namespaces/default/services/dlts-train-1"
+
+
+def test_without_waiting_only_the_job_is_made(kube_config: Any) -> None:
+    cluster = Cluster((None, []))
+    assert len(run(cluster, kube_config, follow=False)) == 1
+    assert cluster.asked == ["POST /apis/batch/v1/namespaces/default/jobs"]
+
+
+def test_a_refusal_is_one_sentence(kube_config: Any) -> None:
+    cluster = Cluster((None, []))
+    cluster.refuse = 403, "jobs.batch is forbidden"
+    with pytest.raises(DltsError, match=r"^Kubernetes refuses \(403\): jobs.batch is forbidden$"):
+        run(cluster, kube_config)
+
+
+def test_no_config_and_no_cluster_are_told(
+    kube_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DltsError, match="there is no kube config: make one"):
+        kubernetes_cluster.Cluster("default", None)
+    with pytest.raises(DltsError, match="the kube config cannot be used"):
+        kubernetes_cluster.Cluster("default", "elsewhere")
+    kube_config("http://127.0.0.1:9")
+    with pytest.raises(patience.UnreachableError, match="the Kubernetes cluster cannot be reached"):
+        kubernetes_cluster.Cluster("default", None).job("j")
+
+
+def test_the_client_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "kubernetes", None)
+    with pytest.raises(DltsError, match=r"pip install 'dlts-beam\[kubernetes\]'"):
+        request_of()
