@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,8 @@ def describe_plan(planned: MapPlan, options: PipelineOptions, price: float | Non
     path = job.output + TILES_GEOJSON
     storage.write_text(path, tiles_geojson(job))
     local = runs_in_process(options.view_as(StandardOptions).runner)
-    fleet = Fleet(options.view_as(DirectOptions).direct_num_workers) if local else fleet_of(options)
+    gpu = planned.settings.gpu
+    fleet = Fleet(options.view_as(DirectOptions).direct_num_workers) if local else fleet_of(options, gpu)
     engines = fleet.workers * fleet.engines
     to_read = bytes_to_read(job.series, job.tasks)
     pixels = sum(task.tile.window.pixels for task in job.tasks)
@@ -54,7 +56,9 @@ def describe_plan(planned: MapPlan, options: PipelineOptions, price: float | Non
         f"tiles as GeoJSON: {path}",
     ]
     if job.tasks:
-        seconds, tried = time_tiles(planned.settings, job.tasks)
+        # This machine need not have the GPU that is asked for elsewhere.
+        settings = planned.settings if local else replace(planned.settings, gpu=False)
+        seconds, tried = time_tiles(settings, job.tasks)
         total = seconds / tried * pixels
         found = estimate(total / len(job.tasks), len(job.tasks), fleet)
         by_the_clock = total / engines if local else found.seconds
@@ -68,7 +72,7 @@ def describe_plan(planned: MapPlan, options: PipelineOptions, price: float | Non
     return "\n".join(lines)
 
 
-def fleet_of(options: PipelineOptions) -> Fleet:
+def fleet_of(options: PipelineOptions, gpu: bool = False) -> Fleet:
     """The workers that the flags of a runner elsewhere ask for; what they leave open is noted."""
     given = options.get_all_options()
     notes: list[str] = []
@@ -83,8 +87,8 @@ def fleet_of(options: PipelineOptions) -> Fleet:
     processors = processors_of(given["machine_type"])
     if processors is None:
         notes.append("one processor a worker is assumed: --machine_type says how many, as in n2-standard-4")
-    if any("accelerator" in option for option in given["dataflow_service_options"] or []):
-        notes.append("the trial ran without a GPU, so the estimate says nothing of workers with one")
+    if gpu or any("accelerator" in option for option in given["dataflow_service_options"] or []):
+        notes.append("the trial ran on this machine, so the estimate says nothing of workers with a GPU")
     return Fleet(workers or 1, processors or 1, tuple(notes))
 
 

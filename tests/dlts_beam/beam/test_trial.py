@@ -34,10 +34,11 @@ def test_flags_tell_the_fleet(flags: tuple[str, ...], fleet: Fleet) -> None:
     [
         (("--runner", "FlinkRunner"), ["--parallelism"]),
         (DATAFLOW, ["--max_num_workers"]),
+        ((*DATAFLOW, "--max_num_workers=9", "--machine_type=a2-highgpu-1g"), ["--machine_type"]),
         (
             (*DATAFLOW, "--num_workers", "2", "--machine_type", "n1-standard-4",
              "--dataflow_service_options", "worker_accelerator=type:nvidia-l4;count:1"),
-            ["without a GPU"],
+            ["workers with a GPU"],
         ),
     ],
 )  # fmt: skip
@@ -45,6 +46,12 @@ def test_what_is_assumed_is_noted(flags: tuple[str, ...], notes: list[str]) -> N
     found = fleet_of(parse_options(flags)).notes
     assert len(found) == len(notes)
     assert all(word in note for word, note in zip(notes, found, strict=True))
+
+
+def test_workers_with_a_gpu_are_not_estimated() -> None:
+    options = parse_options((*DATAFLOW, "--max_num_workers=2", "--machine_type=n1-standard-4"))
+    assert fleet_of(options).notes == ()
+    assert "workers with a GPU" in fleet_of(options, gpu=True).notes[0]
 
 
 @pytest.fixture(scope="module")
