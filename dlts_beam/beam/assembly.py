@@ -19,7 +19,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.grid import iter_tiles
 from dlts_beam.io.raster.assemble import AUX, Mosaic, assemble
 from dlts_beam.io.raster.handles import check_unchanged
-from dlts_beam.io.raster.parts import Part, checksum, read_part, read_values, write_part
+from dlts_beam.io.raster.parts import Part, checksum, part_name, read_part, read_values, write_part
 from dlts_beam.model_folder import SavedModel
 from dlts_beam.postprocess import LEVELS
 from dlts_beam.spec import SeriesSpec
@@ -161,9 +161,13 @@ def reuse_tiles(job: MapJob) -> list[TileRecord]:
     """
     old = _old_certificate(job)
     known = {record.name: record for record in old.tiles} if old is not None else {}
+    # One listing, in place of a question for each tile, which on gs:// takes a request or two.
+    parts = {storage.name(entry.path) for entry in storage.list_files(job.parts)}
 
     def reuse(task: TileTask) -> TileRecord | None:
-        record = read_part(job.parts, task.tile, task.key, job.probabilities)
+        record = None
+        if part_name(task.tile) in parts:
+            record = read_part(job.parts, task.tile, task.key, job.probabilities)
         if record is None:
             record = known.get(task.tile.key)
             if record is None or record.key != task.key or not _restore(job, record):
