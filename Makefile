@@ -9,12 +9,19 @@ REAL_FLAGS ?=
 # What make bench runs: all but what has a target of its own.
 BENCHMARKS ?= $(filter-out gpu_check,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/[!_]*.py)))
 
+# Servers that the tests of gs:// and of Prism talk to; in a cache, since building them takes minutes.
+CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
+BEAM := $(shell sed -n 's/^apache-beam==//p' constraints.txt)
+FAKE_GCS := v1.56.1
+TOOLS := $(if $(DLTS_TOOLS),$(DLTS_TOOLS),$(CACHE)/dlts-beam/tools-$(BEAM))
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench gpu-check image-check flex-templates flink-test real clean
+.PHONY: help venv tools demo test lint bench gpu-check image-check flex-templates flink-test real clean
 
 help:
 	@echo "make venv    make $(VENV) with everything pinned (PYTHON=python3.12 to choose the interpreter)"
 	@echo "make demo    run the four steps on a synthetic scene and show how well it went"
+	@echo "make tools   build the servers that some tests need, Prism and a stand-in for gs://, with Go"
 	@echo "make test    run the whole test suite (TEST_FLAGS='-k storage' for some of it)"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   run every benchmark (BENCHMARKS='classify memory' for some of them)"
@@ -35,6 +42,15 @@ $(INSTALLED): setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
 	@touch $@
+
+tools: $(TOOLS)/prism $(TOOLS)/fake-gcs-server
+
+$(TOOLS)/prism: MODULE = github.com/apache/beam/sdks/v2/go/cmd/prism@v$(BEAM)
+$(TOOLS)/fake-gcs-server: MODULE = github.com/fsouza/fake-gcs-server@$(FAKE_GCS)
+$(TOOLS)/%:
+	@command -v go >/dev/null || { echo "error: there is no go: install Go 1.26 or newer, which builds $(@F)" >&2; exit 1; }
+	@echo "Building $(@F) into $(TOOLS): a minute or two, once"
+	@GOBIN=$(TOOLS) go install $(MODULE)
 
 demo: venv
 	@$(BIN)/dlts demo

@@ -240,7 +240,8 @@ def _read_folder(folder: str, spec: SamplesSpec, centre: bool, limit: int) -> _R
         for shard in shards:
             if not storage.exists(shard):
                 raise DltsError(f"{shard} is missing: extract the samples again, or copy the whole folder")
-        local = [stack.enter_context(storage.local_copy(shard)) for shard in shards]
+        near = stack.enter_context(storage.local_copies(folder, [storage.name(shard) for shard in shards]))
+        local = [storage.join(near, storage.name(shard)) for shard in shards]
         for batch in iter_batches(local, shards, spec):
             count = len(batch[names.FEATURE_CLASS])
             if done + count > spec.samples:

@@ -19,6 +19,7 @@ from apache_beam.portability.api import beam_fn_api_pb2
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     BeamFnControlServicer,
+    ControlConnection,
     EmbeddedGrpcWorkerHandler,
     GrpcWorkerHandler,
     SubprocessSdkWorkerHandler,
@@ -70,12 +71,6 @@ def watched_workers() -> Iterator[None]:
     class Process(_ProcessWorker):
         _crew = crew
 
-    def tell_of_thread(failed: threading.ExceptHookArgs) -> None:
-        # Beam's readers of a dead worker's streams end so; the crew tells of the death itself.
-        if not issubclass(failed.exc_type, grpc.RpcError):
-            tell_before(failed)
-
-    tell_before, threading.excepthook = threading.excepthook, tell_of_thread
     known = WorkerHandler._registered_environments
     before = dict(known)
     # Beam flushes its workers' output every second from another thread, also in the middle of an element
@@ -84,7 +79,8 @@ def watched_workers() -> Iterator[None]:
     WorkerHandler.register_environment(python_urns.EMBEDDED_PYTHON_GRPC, bytes)(_ThreadWorker)
     WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(Process)
     try:
-        yield
+        with hushed_streams():
+            yield
     except Exception as error:
         # Whatever Beam makes of the broken connection, this is why it broke.
         if crew.sentence is None:
@@ -93,10 +89,27 @@ def watched_workers() -> Iterator[None]:
     finally:
         known.update(before)
         worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = flush_before
+
+
+@contextmanager
+def hushed_streams() -> Iterator[None]:
+    """A context in which threads that end with a broken connection print no traceback.
+
+    Beam reads each stream in a thread of its own. Whoever waits for the other end tells that it is gone.
+    """
+
+    def tell(failed: threading.ExceptHookArgs) -> None:
+        if not issubclass(failed.exc_type, grpc.RpcError):
+            tell_before(failed)
+
+    tell_before, threading.excepthook = threading.excepthook, tell
+    try:
+        yield
+    finally:
         threading.excepthook = tell_before
 
 
-class _LateWorker(GrpcWorkerHandler):
+class LateWorker(GrpcWorkerHandler):
     """Dismisses a worker that has not reported yet.
 
     A run that fails at once may be over before its last worker connects. Beam says goodbye to connected
@@ -109,11 +122,11 @@ class _LateWorker(GrpcWorkerHandler):
         super().close()
 
 
-class _ThreadWorker(_LateWorker, EmbeddedGrpcWorkerHandler):
+class _ThreadWorker(LateWorker, EmbeddedGrpcWorkerHandler):
     """A worker in a thread of this process."""
 
 
-class _ProcessWorker(_LateWorker, SubprocessSdkWorkerHandler):
+class _ProcessWorker(LateWorker, SubprocessSdkWorkerHandler):
     """A worker process, started as Beam does it; once it is dead, this answers for it."""
 
     _crew: Crew
@@ -154,9 +167,14 @@ class _ProcessWorker(_LateWorker, SubprocessSdkWorkerHandler):
         self._crew.tell_death(status)
         # Requests may still be pushed to the dead worker, so go on failing them until Beam gives up.
         while not self._closing.wait(_POLL_SECONDS):
-            for name, future in list(self.control_conn._futures_by_id.items()):
-                if not future.is_done():
-                    future.set(beam_fn_api_pb2.InstructionResponse(instruction_id=name, error="worker died"))
+            fail_requests(self.control_conn, "worker died")
+
+
+def fail_requests(connection: ControlConnection, error: str) -> None:
+    """Answer all open requests to a worker that is gone."""
+    for name, future in list(connection._futures_by_id.items()):
+        if not future.is_done():
+            future.set(beam_fn_api_pb2.InstructionResponse(instruction_id=name, error=error))
 
 
 def _sentence(status: int) -> str:

@@ -17,9 +17,11 @@ from typing import NoReturn
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
     DirectOptions,
+    GoogleCloudOptions,
     PipelineOptions,
     SetupOptions,
     StandardOptions,
+    TestOptions,
     _BeamArgumentParser,
 )
 from apache_beam.portability.api import beam_provision_api_pb2
@@ -27,16 +29,22 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
-from dlts_beam.beam import flink, worker
+from dlts_beam.beam import flink, portable, worker
 from dlts_beam.beam.local_workers import watched_workers
 from dlts_beam.errors import DltsError
+from dlts_beam.storage import credentials
 
 # The names that mean Beam's in-process runner here, in lower case. Beam's own DirectRunner would first try to
 # download Prism, and its flags would then mean something else.
 _IN_PROCESS = frozenset({"direct", "directrunner", "switchingdirectrunner", "fnapi", "fnapirunner"})
 
 # Runners with flags and checks of ours, each in a module with `default_flags`, `check` and `explain`.
-_SERVICES = {"dataflow": "dlts_beam.beam.dataflow", "flink": "dlts_beam.beam.flink"}
+_SERVICES = {
+    "dataflow": "dlts_beam.beam.dataflow",
+    "flink": "dlts_beam.beam.flink",
+    "portable": "dlts_beam.beam.portable",
+    "prism": "dlts_beam.beam.portable",
+}
 
 # How the text of a failed worker tells of an exception of ours: where its traceback ends.
 _OWN_ERROR = re.compile(r"^(?P<module>dlts_beam(?:\.\w+)*)\.(?P<name>\w+): ", re.MULTILINE)
@@ -143,6 +151,7 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], options: PipelineOpti
     options = copy.deepcopy(options)
     service = find_service(options.view_as(StandardOptions).runner)
     check_submission(options)
+    _check_credentials(options)
     try:
         runner = make_runner(options)
         pipeline = beam.Pipeline(runner=runner, options=options)
@@ -184,12 +193,28 @@ def _sentence_in(text: str) -> str | None:
     return None
 
 
+def _check_credentials(options: PipelineOptions) -> None:
+    """Tell of missing credentials before Beam looks for them, which takes it 22 seconds.
+
+    Raises:
+        DltsError: Beam is to use gs:// itself, and there are none, or Google refuses them.
+    """
+    worker.use_emulator()
+    cloud = options.view_as(GoogleCloudOptions)
+    folders = (cloud.temp_location, cloud.staging_location, cloud.template_location)
+    remote = any(str(folder).startswith("gs://") for folder in folders)
+    if remote and not options.view_as(TestOptions).dry_run:
+        credentials.find()
+
+
 def _care(
     options: PipelineOptions, runner: PipelineRunner | str | None
 ) -> AbstractContextManager[None]:
     """A context for the run: quiet, and with an eye on the workers, where they are this machine's."""
     if isinstance(runner, flink.Submission):
         return flink.attended(runner)
+    if find_service(options.view_as(StandardOptions).runner) is portable:
+        return portable.attended()
     if not runs_in_process(options.view_as(StandardOptions).runner):
         return nullcontext()
     worker.quiet()

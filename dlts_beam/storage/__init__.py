@@ -8,7 +8,7 @@ make them first. What the system refuses becomes a `DltsError` that names the pa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ from dlts_beam.storage.names import (
     AnyPath,
     FileEntry,
     Fingerprint,
-    gdal_path,
+    gdal_name,
     is_remote,
     join,
     name,
@@ -35,12 +35,14 @@ __all__ = [
     "exclusive",
     "exists",
     "explain_os_error",
+    "gdal_name",
     "gdal_path",
     "is_folder",
     "is_remote",
     "join",
     "list_files",
     "listdir",
+    "local_copies",
     "local_copy",
     "make_dirs",
     "name",
@@ -136,6 +138,28 @@ def local_copy(path: AnyPath) -> AbstractContextManager[str]:
     A local path is given as it is; a gs:// one is copied to scratch that goes when the context ends.
     """
     return _store(path).local_copy(os.fspath(path))
+
+
+def local_copies(folder: AnyPath, names: Sequence[str]) -> AbstractContextManager[str]:
+    """A context that gives a local folder with these files of ``folder``; many are copied at once.
+
+    A local folder is given as it is, made if need be, whatever it holds; of a gs:// one every file must be
+    there, else a `DltsError` is raised.
+    """
+    return _store(folder).local_copies(os.fspath(folder), names)
+
+
+def gdal_path(path: AnyPath) -> str:
+    """``path`` as GDAL opens it; before a gs:// one, GDAL is told of the credentials of this process.
+
+    Raises:
+        DltsError: there are none, or Google refuses them.
+    """
+    if is_remote(path):
+        from dlts_beam.storage import credentials
+
+        credentials.tell_gdal()
+    return gdal_name(path)
 
 
 def listdir(path: AnyPath) -> list[str]:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from dlts_beam.errors import DltsError
+from dlts_beam.storage import credentials
+from dlts_beam.storage.credentials import first_line
+from dlts_beam.storage.local import explain
 from dlts_beam.storage.names import FileEntry, Fingerprint, is_staged, join, name, split_gs, staged_name
+
+THREADS = 8  # requests at once; the client keeps ten connections
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Client
@@ -84,6 +89,19 @@ def local_copy(path: str) -> Iterator[str]:
         yield target
 
 
+@contextmanager
+def local_copies(folder: str, names: Sequence[str]) -> Iterator[str]:
+    def fetch(each: str) -> None:
+        path = join(folder, each)
+        _download(_blob(path), path, os.path.join(scratch, each))
+
+    with tempfile.TemporaryDirectory(prefix="dlts-") as scratch:
+        with ThreadPoolExecutor(THREADS) as threads:
+            for _ in threads.map(fetch, names):
+                pass
+        yield scratch
+
+
 def listdir(path: str) -> list[str]:
     bucket, _ = split_gs(path)
     prefix = _prefix(path)
@@ -145,27 +163,17 @@ def check_writable(folder: str) -> None:
 
 
 @lru_cache(maxsize=1)
-def _client_of(process: int) -> Client:
+def _client_of(process: int, emulator: str | None) -> Client:
     """One client per process: its connections must not be shared with a forked child."""
-    try:
-        from google.auth.credentials import AnonymousCredentials
-        from google.auth.exceptions import GoogleAuthError
-        from google.cloud.storage import Client
-    except ImportError as error:
-        raise DltsError("gs:// paths need google-cloud-storage: pip install 'dlts-beam[gcp]'") from error
-    if os.environ.get("STORAGE_EMULATOR_HOST"):
-        return Client(project="dlts-emulator", credentials=AnonymousCredentials())
-    try:
-        return Client()
-    except (GoogleAuthError, OSError) as error:  # OSError: no project could be found
-        raise DltsError(
-            f"cannot reach gs://: no usable Google Cloud credentials or project ({_first_line(error)}); "
-            "run 'gcloud auth application-default login' or set GOOGLE_APPLICATION_CREDENTIALS"
-        ) from error
+    who = credentials.find()
+    from google.cloud.storage import Client
+
+    # Objects need no project; where one is asked for it is that of the credentials.
+    return Client(project="dlts-emulator" if emulator else None, credentials=who)
 
 
 def _client() -> Client:
-    return _client_of(os.getpid())
+    return _client_of(os.getpid(), credentials.emulator())
 
 
 def _prefix(folder: str) -> str:
@@ -208,10 +216,6 @@ def _missing(path: str, doing: str) -> DltsError:
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
 @contextmanager
 def _explained(path: str, doing: str) -> Iterator[None]:
     """Turn the service's refusals into one sentence that names the path."""
@@ -225,8 +229,13 @@ def _explained(path: str, doing: str) -> Iterator[None]:
         raise _missing(path, doing) from error
     except (Forbidden, Unauthorized) as error:
         raise DltsError(
-            f"cannot {doing} {path}: Google Cloud refuses access ({_first_line(error)}); "
+            f"cannot {doing} {path}: Google Cloud refuses access ({first_line(error)}); "
             "check the account's roles on the bucket"
         ) from error
     except (GoogleAPICallError, GoogleAuthError) as error:
-        raise DltsError(f"cannot {doing} {path}: {_first_line(error)}") from error
+        raise DltsError(f"cannot {doing} {path}: {first_line(error)}") from error
+    except OSError as error:
+        # The network's have no number; the others come from the disk that is copied to or from.
+        if error.errno is None:
+            raise DltsError(f"cannot {doing} {path}: {first_line(error)}; check the network") from error
+        raise explain(error, error.filename or tempfile.gettempdir(), f"copy {path} to or from") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -124,6 +124,12 @@ def upload(local: str, path: str) -> None:
 def local_copy(path: str) -> Iterator[str]:
     stat(path)
     yield path
+
+
+@contextmanager
+def local_copies(folder: str, names: Sequence[str]) -> Iterator[str]:
+    make_dirs(folder)
+    yield folder
 
 
 def listdir(path: str) -> list[str]:

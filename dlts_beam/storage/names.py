@@ -80,8 +80,8 @@ def name(path: AnyPath) -> str:
     return os.path.basename(text.rstrip(os.sep))
 
 
-def gdal_path(path: AnyPath) -> str:
-    """``path`` as GDAL opens it: ``/vsigs/bucket/key`` for gs:// URIs, else unchanged."""
+def gdal_name(path: AnyPath) -> str:
+    """``path`` as GDAL names it: ``/vsigs/bucket/key`` for gs:// URIs, else unchanged."""
     text = os.fspath(path)
     return f"/vsigs/{text.removeprefix(_GS)}" if is_remote(text) else text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
@@ -28,6 +29,8 @@ class Store(Protocol):
     def upload(self, local: str, path: str) -> None: ...
 
     def local_copy(self, path: str) -> AbstractContextManager[str]: ...
+
+    def local_copies(self, folder: str, names: Sequence[str]) -> AbstractContextManager[str]: ...
 
     def listdir(self, path: str) -> list[str]: ...
 

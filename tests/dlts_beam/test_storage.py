@@ -42,8 +42,9 @@ def test_join_starts_anew_at_absolute_names():
     assert storage.join("series", "/data/a.tif") == "/data/a.tif"
 
 
-def test_gdal_path():
-    assert storage.gdal_path("gs://bucket/a/b.tif") == "/vsigs/bucket/a/b.tif"
+def test_gdal_names():
+    assert storage.gdal_name("gs://bucket/a/b.tif") == "/vsigs/bucket/a/b.tif"
+    assert storage.gdal_name("a/b.tif") == "a/b.tif"
     assert storage.gdal_path("a/b.tif") == "a/b.tif"
 
 
@@ -216,3 +217,11 @@ def test_local_paths_load_no_cloud_client(tmp_path: Path):
         "assert 'google.cloud.storage' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=True)
+
+
+def test_local_copies_of_local_files_are_the_files(tmp_path: Path):
+    storage.write_bytes(tmp_path / "a", b"bytes")
+    with storage.local_copies(tmp_path, ["a"]) as local:
+        assert Path(local, "a").samefile(tmp_path / "a")
+    with storage.local_copies(tmp_path / "new", []) as local:
+        assert os.listdir(local) == []

@@ -172,9 +172,10 @@ def assemble(parts: str, mosaic: Mosaic, records: Sequence[TileRecord], output: 
     """
     driver = output_driver(output)
     present = [record for record in records if record.quarantined is None]
-    vrt = storage.join(parts, f"mosaic{mosaic.suffix.removesuffix('.tif')}.vrt")
-    storage.write_text(vrt, vrt_text(mosaic, [record.tile for record in present], rat=driver != "HFA"))
+    tiles = [record.tile for record in present]
     with (
+        # On gs:// GDAL would fetch one part after the other, at a request's delay for each.
+        storage.local_copies(parts, [part_name(tile, mosaic.suffix) for tile in tiles]) as near,
         storage.staged(output) as aside,
         tempfile.TemporaryDirectory(
             dir=os.path.dirname(aside), prefix=f"{os.path.basename(aside)}."
@@ -182,6 +183,8 @@ def assemble(parts: str, mosaic: Mosaic, records: Sequence[TileRecord], output: 
     ):
         # Under its own name: ERDAS Imagine keeps the name of the file inside it.
         built = os.path.join(folder, storage.name(output))
+        vrt = storage.join(near, f"mosaic{mosaic.suffix.removesuffix('.tif')}.vrt")
+        storage.write_text(vrt, vrt_text(mosaic, tiles, rat=driver != "HFA"))
         try:
             with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
                 if driver == "COG":
@@ -228,7 +231,7 @@ def _disk_is_full(folder: str) -> bool:
 def _write_cog(vrt: str, aside: str, mosaic: Mosaic) -> None:
     resampling = "MODE" if mosaic.classes is not None else "AVERAGE"
     rasterio.shutil.copy(
-        storage.gdal_path(vrt),
+        vrt,
         aside,
         driver="COG",
         BLOCKSIZE=OVERVIEW_BLOCK,
@@ -243,7 +246,7 @@ def _write_cog(vrt: str, aside: str, mosaic: Mosaic) -> None:
 
 
 def _write_hfa(vrt: str, aside: str, mosaic: Mosaic) -> None:
-    rasterio.shutil.copy(storage.gdal_path(vrt), aside, driver="HFA", COMPRESSED="YES")
+    rasterio.shutil.copy(vrt, aside, driver="HFA", COMPRESSED="YES")
     factors = []
     factor = 2
     while max(mosaic.grid.height, mosaic.grid.width) / factor * 2 > OVERVIEW_BLOCK:

@@ -19,6 +19,7 @@ from dlts_beam import storage
 from dlts_beam.certificate import TileRecord
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid, Tile
+from dlts_beam.io.raster.handles import gdal_env
 
 MAP = ".tif"
 PROBABILITIES = ".probabilities.tif"
@@ -147,7 +148,7 @@ def read_values(path: str, tile: Tile) -> np.ndarray:
     """
     window = rasterio.windows.Window(tile.window.col, tile.window.row, tile.window.width, tile.window.height)
     try:
-        with rasterio.open(storage.gdal_path(path)) as dataset:
+        with gdal_env(storage.is_remote(path)), rasterio.open(storage.gdal_path(path)) as dataset:
             return dataset.read(window=window)
     except (RasterioError, CPLE_BaseError) as error:
         raise DltsError(f"cannot read the map {path}: {error}") from error

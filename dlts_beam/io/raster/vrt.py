@@ -176,7 +176,7 @@ def _write_warped_file(spec: SeriesSpec, file: SourceFile, nodata: float | None,
 def _named_from(path: str, folder: str) -> tuple[str, int]:
     """How a VRT in ``folder`` names ``path``: (text, 1 where relative)."""
     if storage.is_remote(path) or storage.is_remote(folder):
-        return storage.gdal_path(path), 0
+        return storage.gdal_name(path), 0
     return os.path.relpath(path, folder), 1
 
 
