@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="where an image cannot be read: stop (default), or leave the tile nodata, count it, and try it"
         " again in the next run",
     )  # fmt: skip
-    add("--engine", choices=("onnx", "tensorflow"),
+    add("--engine", choices=("onnx", "tensorflow", "tfx-bsl"),
         help="what computes the model (default onnx, the fastest on CPUs; with --gpu tensorflow)",
     )  # fmt: skip
     add("--gpu", nargs="?", const=DEFAULT_GPU, metavar="TYPE",

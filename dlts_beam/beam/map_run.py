@@ -44,6 +44,7 @@ from dlts_beam.progress import Progress
 from dlts_beam.spec import ModelSpec, SeriesSpec
 
 SERIES_JSON = "series.json"
+INFERENCE_MICROS = "inference_batch_latency_micro_secs"  # the name that RunInference gives it
 
 
 @dataclass(frozen=True)
@@ -284,13 +285,18 @@ def _counter(parts: str, todo: Iterable[TileTask]) -> Any:
 
 def stage_seconds(result: PipelineResult) -> dict[str, float]:
     """``read``, ``prepare``, … summed over the workers, from the stage's own counters."""
-    counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    metrics = result.metrics()
     seconds: dict[str, float] = {}
-    for counter in counters:
+    for counter in metrics.query(MetricsFilter().with_namespace(NAMESPACE))["counters"]:
         what = counter.key.metric.name
         if what.endswith("_micros"):
             name = what.removesuffix("_micros")
             seconds[name] = seconds.get(name, 0.0) + (counter.committed or counter.attempted or 0) / 1e6
+    # tfx-bsl's handler counts nothing for us, but Beam does for every handler, in the handler's namespace.
+    for latency in metrics.query(MetricsFilter().with_name(INFERENCE_MICROS))["distributions"]:
+        taken = latency.committed or latency.attempted
+        if latency.key.metric.namespace != NAMESPACE and taken is not None:
+            seconds["infer"] = seconds.get("infer", 0.0) + taken.sum / 1e6
     return seconds
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
 from dlts_beam import storage
@@ -61,6 +62,8 @@ def time_tiles(settings: ClassifySettings, tasks: tuple[TileTask, ...]) -> tuple
     chosen = sorted({0, len(tasks) // 2})[:TRIAL_TILES]
     handler = make_handler(settings)
     engine = handler.load_model()
+    # The first strip takes longer in some engines; a run has many.
+    engine.predict(np.zeros(engine.spec.strip_shape, np.float32))
     pixels, started = 0, time.perf_counter()
     with SeriesReader(settings.series, settings.model.preparation.bands) as reader:
         for number in chosen:

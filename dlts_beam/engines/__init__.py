@@ -15,7 +15,7 @@ from dlts_beam.spec import ServingSpec
 
 __all__ = ["ENGINES", "Engine", "load_engine", "require_gpu"]
 
-ENGINES = ("onnx", "tensorflow")
+ENGINES = ("onnx", "tensorflow", "tfx-bsl")
 
 
 class Engine(Protocol):
@@ -58,6 +58,10 @@ def load_engine(folder: str, spec: ServingSpec, name: str = "onnx", threads: int
         from dlts_beam.engines.tensorflow import TensorFlowEngine
 
         return TensorFlowEngine(folder, spec, threads)
+    if name == "tfx-bsl":
+        from dlts_beam.engines.tfx_bsl import TfxBslEngine
+
+        return TfxBslEngine(folder, spec)
     raise DltsError(f"unknown engine {name!r}; there are: {', '.join(ENGINES)}")
 
 

@@ -79,10 +79,32 @@ def test_an_unknown_engine_is_refused(served) -> None:
         load_engine(served[0], served[1], "abacus")
 
 
+def test_tfx_bsl_is_missed_in_one_sentence(served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tfx_bsl.public.beam.run_inference", None)
+    with pytest.raises(DltsError, match=r"for Linux x86_64 and macOS arm64 only: .* or use --engine onnx"):
+        load_engine(served[0], served[1], "tfx-bsl")
+
+
+def test_a_model_of_before_tfx_bsl_is_told(served, tmp_path) -> None:
+    """Its SavedModel has one endpoint only."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec(served[1].strip_shape)])
+    def serve(strip):
+        return strip[0, 0, :32, :1] * tf.ones((32, 3))
+
+    module = tf.Module()
+    module.serve = serve
+    tf.saved_model.save(module, str(tmp_path / "saved_model"), signatures={"serve": serve})
+    with pytest.raises(DltsError, match=r"tfx-bsl cannot serve .*: export the model again"):
+        load_engine(str(tmp_path), served[1], "tfx-bsl")
+
+
 def test_the_package_loads_no_runtime() -> None:
     code = (
         "import sys, dlts_beam.engines, dlts_beam.engines.onnx, dlts_beam.engines.tensorflow;"
-        "print([m for m in ('tensorflow', 'onnxruntime', 'onnx', 'keras') if m in sys.modules])"
+        "import dlts_beam.engines.tfx_bsl;"
+        "print([m for m in ('tensorflow', 'onnxruntime', 'onnx', 'keras', 'tfx_bsl') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
