@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--memory", metavar="SIZE",
         help="memory of one worker, such as 600MB; chooses how much is read at once, never the result"
-        " (default: half of a worker's share of the machine, at most 600MB)",
+        " (default: a worker's share of half of the machine's, at most 600MB)",
     )  # fmt: skip
     add("--date-tolerance", type=float, default=8.0, metavar="DAYS",
         help="how far a time step may lie from the model's in the year (default 8)",

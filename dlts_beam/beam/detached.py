@@ -14,10 +14,11 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from dlts_beam import storage
-from dlts_beam.beam.assembly import check_inputs, finished_certificate, publish, reuse_tiles
+from dlts_beam.beam.assembly import finished_certificate, publish, reuse_tiles
 from dlts_beam.beam.classify import ClassifyTiles
 from dlts_beam.beam.dataflow import is_dry_run
 from dlts_beam.beam.extract import ExtractSamples, check_results
+from dlts_beam.beam.inputs import check_inputs
 from dlts_beam.beam.map_run import MapPlan, record_run, worker_paths
 from dlts_beam.beam.runner import check_submission, run_pipeline
 from dlts_beam.beam.statistics import ScoreSamples, SummariseShards, merge_summaries

@@ -67,8 +67,9 @@ def time_tiles(settings: ClassifySettings, tasks: tuple[TileTask, ...]) -> tuple
     pixels, started = 0, time.perf_counter()
     with SeriesReader(settings.series, settings.model.preparation.bands) as reader:
         for number in chosen:
-            for window, _ in classify_windows(settings, reader, handler, engine, tasks[number]):
-                pixels += window.pixels
+            for _ in classify_windows(settings, reader, handler, engine, tasks[number]):
+                pass
+            pixels += tasks[number].tile.window.pixels
     return time.perf_counter() - started, pixels
 
 
@@ -84,8 +85,11 @@ def classify_windows(
     for window in split_window(task.tile.window, settings.window_height, settings.window_width):
         read = window.grow(halo).intersect(settings.series.grid.window)
         assert read is not None
+        wanted = None if settings.area is None else settings.area.inside(window)
+        if wanted is not None and not wanted.any():
+            continue
         values, valid = reader.read(read)
-        (result,) = handler.run_inference([Cube(window, read, values, valid)], engine)
+        (result,) = handler.run_inference([Cube(window, read, values, valid, wanted)], engine)
         assert isinstance(result, Probabilities)
         yield window, result
 
