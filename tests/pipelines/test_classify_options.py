@@ -73,6 +73,21 @@ def test_probabilities_asked_for_later_are_computed_then(scene: Scene, tmp_path:
     assert load(tmp_path / "map.tif.json")["probability_levels"] is None
 
 
+def test_probabilities_of_another_model_do_not_stay_beside_the_map(scene: Scene, tmp_path: Path) -> None:
+    output, chances = tmp_path / "map.tif", tmp_path / "map.probabilities.tif"
+    model = make_model(tmp_path / "model", scene.spec)
+    assert classify(scene, model, output, "--probabilities") == 0
+    assert classify(scene, model, output) == 0
+    assert chances.exists()  # still those of this map
+    assert classify(scene, model, output, "--probabilities") == 0
+    make_model(tmp_path / "model", scene.spec, reverse=True)
+    assert classify(scene, model, output) == 0
+    assert not chances.exists()
+    assert sorted(path.name for path in tmp_path.glob("map*")) == [
+        "map.tif", "map.tif.aux.xml", "map.tif.json", "map.tif.run.json",
+    ]  # fmt: skip
+
+
 def write_area(path: Path, scene: Scene, crs: str = "EPSG:4326") -> np.ndarray:
     """A triangle as a vector file; gives the pixels whose centre lies in it."""
     grid = scene.spec.grid
@@ -135,12 +150,15 @@ def test_a_mask_raster_of_another_grid_keeps_what_is_not_zero(scene: Scene, tmp_
         ("--roi", "nothing.gpkg", "there is no file"),
         ("--roi", "text.gpkg", "cannot read"),
         ("--mask", "nothing.tif", "cannot open the mask"),
+        ("--roi", "far.gpkg", "no pixel of the series lies in the area"),
     ],
 )
 def test_bad_areas_are_refused(
     scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, name: str, told: str
 ) -> None:
     (tmp_path / "text.gpkg").write_text("no vector file")
+    far = shapely.box(0, 0, 10, 10)
+    gpd.GeoDataFrame(geometry=[far], crs=scene.spec.grid.crs).to_file(tmp_path / "far.gpkg")
     model = make_model(tmp_path / "model", scene.spec)
     assert classify(scene, model, tmp_path / "map.tif", flag, str(tmp_path / name)) == 1
     assert told in capsys.readouterr().err

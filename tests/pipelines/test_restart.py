@@ -19,6 +19,7 @@ import pytest
 from dlts_beam import storage
 from dlts_beam.beam import classify as classify_module
 from dlts_beam.beam.handler import WindowModelHandler
+from dlts_beam.storage import local
 from tests.fakes import Scene, classify, make_model, random_scene, read_map
 from tests.pipelines.conftest import RealScene, real_environment
 
@@ -194,6 +195,32 @@ def test_a_damaged_map_is_repaired_from_what_is_left_of_it(scene: Scene, tmp_pat
     record = run_record(output)
     assert (record["reused"], record["written"]) == (TILES - 1, 1)
     assert both(output) == before
+
+
+def test_an_older_certificate_never_stands_beside_a_newer_map(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run dies between the map and its certificate."""
+    model = make_model(tmp_path / "model", scene.spec)
+    output = tmp_path / "map.tif"
+    before, _ = undisturbed(scene, model, tmp_path)
+    make_model(tmp_path / "model", scene.spec, reverse=True)
+    publish = local._publish
+
+    def die(aside: str, path: str) -> None:
+        if path.endswith("map.tif.json"):
+            raise StoppedError
+        publish(aside, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "_publish", die)
+        with pytest.raises(StoppedError):
+            classify(scene, model, output, *TILE)
+    assert output.read_bytes() != before
+    assert not (tmp_path / "map.tif.json").exists()
+    assert classify(scene, model, output, *TILE) == 0
+    assert run_record(output)["reused"] == TILES
+    assert both(output) == undisturbed(scene, model, tmp_path / "undisturbed")
 
 
 def test_a_missing_tile_ends_the_run_with_a_sentence(
