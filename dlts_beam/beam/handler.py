@@ -126,7 +126,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
         keep_freed_memory(_LARGEST_KEPT.get(self._engine, _LARGEST_KEPT_ELSE))
         if self._gpu:
             require_gpu()
-        return load_engine(self._folder, self._serving, self._engine)
+        return load_engine(self._folder, self._serving, self._engine, gpu=self._gpu)
 
     def run_inference(
         self,
@@ -156,7 +156,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
         labelled = labelled_pixels(cube, self._preparation.min_valid)
         answers = Answers(cube.window, labelled, self._serving.classes)
         predicting = 0
-        for strip in lay_out(cube, labelled, self._days, self._preparation, self._serving):
+        for strip in lay_out(cube, labelled, self._days, self._preparation, engine.spec):
             before = time.perf_counter_ns()
             probabilities = engine.predict(strip.cube)
             predicting += time.perf_counter_ns() - before

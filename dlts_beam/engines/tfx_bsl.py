@@ -16,9 +16,9 @@ from dlts_beam.spec import ServingSpec
 
 SAVED_MODEL = "saved_model"
 NUMBERS, BYTES = "serve", "serve_bytes"  # endpoints; tfx-bsl can feed the second one only
-# The handler makes its session without settings, so these say what the engines say elsewhere: one thread
-# for each worker, and no more of a GPU's memory than is needed.
-_SESSION = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+# The handler makes its session without settings, so these say what is said elsewhere: one thread for each
+# worker, and no GPU, whose results would be others.
+_SESSION = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "CUDA_VISIBLE_DEVICES": "-1"}
 
 
 def create_handler(folder: str, spec: ServingSpec) -> Any:
@@ -28,7 +28,7 @@ def create_handler(folder: str, spec: ServingSpec) -> Any:
         DltsError: if tfx-bsl is not installed, or the SavedModel is missing, broken or of other shapes.
     """
     for name, value in _SESSION.items():
-        os.environ.setdefault(name, value)
+        os.environ[name] = value
     try:
         from tfx_bsl.public.beam.run_inference import CreateModelHandler
         from tfx_bsl.public.proto.model_spec_pb2 import InferenceSpecType

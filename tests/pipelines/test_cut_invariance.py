@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,14 @@ from rasterio.transform import Affine
 
 from dlts_beam import storage
 from dlts_beam.beam import classify as classify_module
+from dlts_beam.beam.classify import NO_PROBABILITY
 from dlts_beam.beam.handler import Cube, Unread
 from dlts_beam.grid import Window
 from dlts_beam.plan import make_plan, pixel_bytes, window_bytes
+from dlts_beam.postprocess import LEVELS
 from dlts_beam.spec import ModelSpec, PreparationSpec, Warp
+from dlts_beam.tensors.inputs import prepare_samples
+from dlts_beam.tensors.patches import extract_patches
 from tests.fakes import (
     NODATA,
     Scene,
@@ -57,12 +62,12 @@ def flags_of(scene: Scene, model: Path, cut: tuple[int, int, int]) -> tuple[str,
 
 
 def maps(scene: Scene, model: Path, folder: Path, cuts: Sequence[tuple[int, int, int]] = CUTS) -> list[bytes]:
-    """The bytes of the map for every cut."""
+    """The bytes of the map and of its probabilities for every cut."""
     found = []
     for number, cut in enumerate(cuts):
         output = folder / f"cut_{number}" / "map.tif"
-        assert classify(scene, model, output, *flags_of(scene, model, cut)) == 0
-        found.append(output.read_bytes())
+        assert classify(scene, model, output, "--probabilities", *flags_of(scene, model, cut)) == 0
+        found.append(output.read_bytes() + output.with_name("map.probabilities.tif").read_bytes())
     return found
 
 
@@ -82,6 +87,35 @@ def test_a_real_network_gives_one_map_for_every_cut(
     model = real_model(tmp_path / "model", scene, architecture, patch)
     assert len(set(maps(scene, model, tmp_path))) == 1
     assert len(np.unique(read_map(tmp_path / "cut_0" / "map.tif"))) == 3
+
+
+@pytest.mark.parametrize(("architecture", "patch"), [("conv_bilstm", 3), ("conv_bilstm", 5)])
+def test_border_pixels_get_what_keras_says(
+    scene: Scene, tmp_path: Path, architecture: str, patch: int
+) -> None:
+    """Every pixel of the outermost rows and columns, through the patches that the trainer sees."""
+    model = real_model(tmp_path / "model", scene, architecture, patch)
+    assert classify(scene, model, tmp_path / "map.tif", "--tile", "16", "--probabilities") == 0
+    rows, cols = np.mgrid[0:HEIGHT, 0:WIDTH]
+    edge = (np.minimum(rows, HEIGHT - 1 - rows) < 2) | (np.minimum(cols, WIDTH - 1 - cols) < 2)
+    rows, cols = rows[edge], cols[edge]
+    half, spec, series = patch // 2, ModelSpec.from_json((model / "model.json").read_text()), scene.spec
+    padded = np.pad(scene.stored, ((0, 0), (half, half), (half, half), (0, 0)))  # holes outside, as in step 2
+    stored = extract_patches(padded, rows, cols, patch)
+    prepared = prepare_samples(
+        stored, stored != NODATA, series.days, rows, cols, spec.preparation, series.grid, series.bands
+    )
+    wanted = np.asarray(load_network(model)(prepared))
+    with rasterio.open(tmp_path / "map.probabilities.tif") as dataset:
+        found = dataset.read()[:, rows, cols].T
+    seen = found[:, 0] != NO_PROBABILITY
+    assert 100 < seen.sum() < len(seen)
+    assert np.abs(found[seen] / LEVELS - wanted[seen]).max() <= 1e-4
+    clear = np.abs(wanted[:, 0] - wanted[:, 1]) > 2e-4
+    labels = np.array([3, 7])[wanted.argmax(axis=1)]
+    np.testing.assert_array_equal(
+        read_map(tmp_path / "map.tif")[rows, cols][seen & clear], labels[seen & clear]
+    )
 
 
 def test_aligned_images_give_one_map_for_every_cut(tmp_path: Path) -> None:
@@ -143,7 +177,17 @@ def real_model(folder: Path, scene: Scene, architecture: str, patch: int) -> Pat
     digests = {"loss": serving_digest(serving_folder)}
     spec = model_spec(scene.spec, serving, preparation, digests=digests)
     (folder / "model.json").write_text(spec.to_json())
+    network.save(folder / "network.keras")
     return folder
+
+
+def load_network(model: Path) -> Any:
+    """The Keras model that `real_model` exported."""
+    import keras
+
+    import trainer.layers  # noqa: F401
+
+    return keras.models.load_model(model / "network.keras")
 
 
 def off_lattice_scene(folder: Path) -> Scene:

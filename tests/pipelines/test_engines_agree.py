@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import geopandas as gpd
@@ -10,7 +11,7 @@ import pytest
 import rasterio
 import shapely
 
-from dlts_beam.engines import ENGINES
+from dlts_beam.engines import ENGINES, tensorflow
 from dlts_beam.grid import Grid
 from dlts_beam.postprocess import LEVELS
 from dlts_beam.spec import SeriesSpec
@@ -29,17 +30,26 @@ def write_box(path: Path, grid: Grid) -> None:
 
 
 def test_all_engines_give_the_same_map_of_a_real_scene(
-    real_scene: RealScene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    real_scene: RealScene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """The work for a GPU too, with its longer strips, although it is the CPU that does it here."""
+    monkeypatch.setattr(tensorflow, "_set_up", lambda tf, threads, gpu: None)
+    monkeypatch.setattr(tensorflow, "find_gpus", lambda: ["GPU:0"])
     grid = SeriesSpec.from_json((real_scene.series / "series.json").read_text()).grid
     assert (grid.height, grid.width) == (400, 400)
     write_box(tmp_path / "box.gpkg", grid)
     given = ["-i", str(real_scene.series), "-m", str(real_scene.model), "--roi", str(tmp_path / "box.gpkg")]
     maps, chances = {}, {}
-    for engine in ENGINES:
+    engines = [*ENGINES, "tensorflow-gpu"]
+    for engine in engines:
         folder = tmp_path / engine
-        flags = ["--engine", engine, "--probabilities", "--tile", "64"]
+        chosen = ["--gpu"] if engine == "tensorflow-gpu" else ["--engine", engine]
+        flags = [*chosen, "--probabilities", "--tile", "64"]
         assert main([*given, "-o", str(folder / "map.tif"), *flags]) == 0
+        assert json.loads((folder / "map.tif.json").read_text())["engine"] == engine
         with rasterio.open(folder / "map.tif") as dataset:
             maps[engine] = dataset.read(1)
         with rasterio.open(folder / "map.probabilities.tif") as dataset:
@@ -49,7 +59,7 @@ def test_all_engines_give_the_same_map_of_a_real_scene(
     assert len(np.unique(maps["onnx"][seen])) > 2
     best = np.sort(chances["onnx"], axis=0)
     lead = best[-1] - best[-2]
-    for engine in ENGINES[1:]:
+    for engine in engines[1:]:
         assert (maps[engine] != 255).sum() == seen.sum()
         apart = np.abs(chances[engine] - chances["onnx"])[:, seen].max() / LEVELS
         others = maps[engine] != maps["onnx"]

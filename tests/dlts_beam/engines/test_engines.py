@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dlts_beam.engines import ENGINES, load_engine
+from dlts_beam.engines import ENGINES, load_engine, tensorflow
 from dlts_beam.errors import DltsError
 from dlts_beam.spec import ServingSpec
 from tests.trainer.serving.agreement import make_model, make_strip, patches_of, small_settings
@@ -77,6 +77,19 @@ def test_a_missing_or_broken_model_is_refused(served, name: str, tmp_path) -> No
 def test_an_unknown_engine_is_refused(served) -> None:
     with pytest.raises(DltsError, match="onnx, tensorflow"):
         load_engine(served[0], served[1], "abacus")
+
+
+def test_a_gpu_gets_longer_strips(served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The endpoint for GPUs, computed on the CPU: of 4096 pixels, the same answers for the same patches."""
+    folder, spec, strip, wanted = served
+    monkeypatch.setattr(tensorflow, "_set_up", lambda tf, threads, gpu: None)
+    engine = load_engine(folder, spec, "tensorflow", gpu=True)
+    assert engine.spec == replace(spec, batch=4096)
+    wide = np.zeros(engine.spec.strip_shape, np.float32)
+    wide[:, :, 1000 : 1000 + strip.shape[2]] = strip
+    found = engine.predict(wide)
+    assert found.shape == (4096, 3)
+    np.testing.assert_allclose(found[1000 : 1000 + len(wanted)], wanted, atol=1e-4)
 
 
 def test_tfx_bsl_is_missed_in_one_sentence(served, monkeypatch: pytest.MonkeyPatch) -> None:
