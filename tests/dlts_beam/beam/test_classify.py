@@ -22,7 +22,7 @@ from dlts_beam.beam.classify import (
     _ReadWindows,
     _WriteTiles,
 )
-from dlts_beam.beam.handler import NAMESPACE, Cube, Probabilities, Unread
+from dlts_beam.beam.handler import NAMESPACE, Cube, Probabilities, Unread, WindowModelHandler
 from dlts_beam.beam.runner import parse_options, run_pipeline
 from dlts_beam.grid import Window, iter_tiles, split_window
 from dlts_beam.spec import ModelSpec
@@ -102,6 +102,18 @@ def test_metrics_count_tiles_pixels_bytes_and_time(tmp_path: Path) -> None:
     assert {"read_micros", "wait_micros", "prepare_micros", "infer_micros", "write_micros"} <= set(found)
     assert found["read_micros"] > 0
     assert found["infer_micros"] > 0
+
+
+def test_all_workers_of_a_process_share_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads, load = [], WindowModelHandler.load_model
+    monkeypatch.setattr(WindowModelHandler, "load_model", lambda self: (loads.append(1), load(self))[1])
+    settings = settings_of(tmp_path)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = pipeline | beam.Create(tasks(8)) | ClassifyTiles(settings)
+
+    run_pipeline(build, parse_options(["--direct_num_workers", "4"]))
+    assert len(loads) == 1
 
 
 def test_cubes_are_never_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
