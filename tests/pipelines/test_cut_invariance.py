@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,11 +19,13 @@ from dlts_beam.beam import classify as classify_module
 from dlts_beam.beam.classify import NO_PROBABILITY
 from dlts_beam.beam.handler import Cube, Unread
 from dlts_beam.grid import Window
+from dlts_beam.io.raster.reader import SeriesReader
 from dlts_beam.plan import make_plan, pixel_bytes, window_bytes
 from dlts_beam.postprocess import LEVELS
-from dlts_beam.spec import ModelSpec, PreparationSpec, Warp
+from dlts_beam.spec import ModelSpec, PreparationSpec, SeriesSpec, Warp
 from dlts_beam.tensors.inputs import prepare_samples
 from dlts_beam.tensors.patches import extract_patches
+from pipelines.cli import main as dlts
 from tests.fakes import (
     NODATA,
     Scene,
@@ -33,6 +36,7 @@ from tests.fakes import (
     random_scene,
     read_map,
 )
+from tests.images import write_image
 
 HEIGHT, WIDTH = 37, 53
 # Side of the tiles (53 is the whole scene), side of the windows, workers.
@@ -125,6 +129,40 @@ def test_aligned_images_give_one_map_for_every_cut(tmp_path: Path) -> None:
     assert len(np.unique(read_map(tmp_path / "cut_0" / "map.tif"))) == 3
 
 
+def test_overlapping_images_with_holes_and_clouds_give_one_map_for_every_cut(tmp_path: Path) -> None:
+    """Three images a date cover parts of the grid; holes in single bands, NaN and nodata, a dilated mask."""
+    generator = np.random.default_rng(3)
+    places = [(0, 0, 40, 35), (5, 25, 37, 45), (30, 3, 30, 20)]
+    for date, (part, (row, col, height, width)) in itertools.product(range(4), enumerate(places)):
+        if (date, part) == (2, 2):
+            continue
+        values = generator.integers(1, 2000, (3, height, width)).astype(np.float32)
+        values[0, generator.random((height, width)) < 0.1] = np.nan
+        values[1, generator.random((height, width)) < 0.1] = -9999
+        values[2] = (generator.random((height, width)) < 0.15) * 3
+        name = f"T{part}_2020{date + 1:02d}15.tif"
+        tiles = {"tiled": True, "blockxsize": 16, "blockysize": 16}
+        write_image(tmp_path / "images" / name, values, row, col, nodata=-9999, **tiles)
+    flags = ["--mask-band", "3", "--mask-drop", "3", "--mask-dilate", "1", "--same-day", "merge"]
+    given = ["-i", str(tmp_path / "images"), "-b", "1", "2", "-o", str(tmp_path / "series")]
+    assert dlts(["generate-img-series", *given, *flags]) == 0
+    spec = SeriesSpec.from_json((tmp_path / "series" / "series.json").read_text())
+    scene = Scene(tmp_path / "series", (), spec, np.empty(0))
+    model = make_model(tmp_path / "model", spec, patch=5)
+    found = set()
+    cuts = (("--tile", "64"), ("--tile", "7"), ("--tile", "16", "--memory", "448.2MB"))
+    for number, cut in enumerate(cuts):
+        output = tmp_path / f"cut_{number}" / "map.tif"
+        assert classify(scene, model, output, "--probabilities", *cut) == 0
+        found.add(output.read_bytes() + output.with_name("map.probabilities.tif").read_bytes())
+    assert len(found) == 1
+    with SeriesReader(spec) as reader:
+        _, valid = reader.read(spec.grid.window)
+    never = ~valid.any(axis=(0, 3))
+    assert 1000 < never.sum() < never.size
+    np.testing.assert_array_equal(read_map(output) == 255, never)
+
+
 def test_imagine_maps_are_the_same_bytes_too(scene: Scene, tmp_path: Path) -> None:
     model = make_model(tmp_path / "model", scene.spec, patch=3)
     outputs = [tmp_path / tile / "map.img" for tile in ("16", "64")]
@@ -147,8 +185,6 @@ def test_the_comparison_can_fail(scene: Scene, tmp_path: Path, monkeypatch: pyte
 
 def test_two_readers_at_once_see_the_same_pixels(scene: Scene) -> None:
     """Workers are threads of one process: each has a reader of its own."""
-    from dlts_beam.io.raster.reader import SeriesReader
-
     def read(_: int) -> bytes:
         with SeriesReader(scene.spec) as reader:
             return reader.read(Window(3, 5, 20, 30))[0].tobytes()
