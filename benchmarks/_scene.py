@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from trainer.recipes import AUTO_FLAGS
+
 STEPS, BANDS, CLASSES = 24, 4, 4
 STORAGE_BLOCK = 256
 CLOUD, FIELD = 32, 8
@@ -34,7 +36,9 @@ NETWORKS = {
     "conv_bilstm": Network("conv_bilstm", 4096),
     "lstm256": Network("lstm", 32),
     "lstm64": Network("lstm", 32, {"units": 64}),
-    "auto": Network("ltae_mlp", 512),
+    # What ``--model auto`` trains, and a single pair of it.
+    "auto": Network("ltae_mlp", 512, {"members": AUTO_FLAGS["members"]}),
+    "pair": Network("ltae_mlp", 512),
 }
 
 

@@ -74,12 +74,12 @@ def measure(name: str, batch: int, strips: int, folder: Path) -> dict[str, Any]:
     spec = serving_spec(shape, batch)
     folder.mkdir()
     (folder / "model.onnx").write_bytes(serving_model(model, architecture, shape, batch).SerializeToString())
-    export_saved_model(model, spec, str(folder))
+    export_saved_model(model, spec, str(folder), gpu_batch=batch)
     generator = np.random.default_rng(0)
     cubes = [generator.standard_normal(spec.strip_shape, np.float32) for _ in range(strips)]
     rates, classes = {}, {}
     for device, engine_name in (("gpu", "tensorflow"), ("cpu", "onnx")):
-        engine = load_engine(str(folder), spec, engine_name)
+        engine = load_engine(str(folder), spec, engine_name, gpu=device == "gpu")
         for cube in cubes[:WARM_UP]:
             engine.predict(cube)
         started = time.perf_counter()

@@ -18,6 +18,7 @@ MIB = 1 << 20
 BASE_BYTES = 448 * MIB
 # More buys no speed: strips, not windows, decide how fast the engine is.
 DEFAULT_MEMORY = 600 * MIB
+LEAST_WINDOW = 32 * MIB
 DEFAULT_TILE = 512
 MAX_TILE = 16384
 LEAST_DEFAULT_TILE = 64
@@ -66,11 +67,22 @@ def default_tile(height: int, width: int) -> int:
     return tile
 
 
-def default_memory(available: int | None, workers: int) -> int:
-    """Budget of one worker in bytes: half of its share of what is available, at most 600 MiB."""
+def default_memory(available: int | None, workers: int, processes: bool = False) -> int:
+    """Budget of one worker in bytes: its share of half of what is available, at most 600 MiB.
+
+    Workers that are threads share the base of their process. A machine with little memory gets small
+    windows, never a refusal.
+
+    Args:
+        available: bytes; None where the system does not tell.
+        workers: on this machine.
+        processes: whether each is a process of its own.
+    """
     if available is None:
         return DEFAULT_MEMORY
-    return min(DEFAULT_MEMORY, available // 2 // max(1, workers))
+    bases = max(1, workers) if processes else 1
+    share = (available // 2 - bases * BASE_BYTES) // max(1, workers)
+    return min(DEFAULT_MEMORY, BASE_BYTES + max(LEAST_WINDOW, share))
 
 
 def pixel_bytes(series: SeriesSpec, model: ModelSpec) -> int:

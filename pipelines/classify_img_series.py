@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--memory", metavar="SIZE",
         help="memory of one worker, such as 600MB; chooses how much is read at once, never the result"
-        " (default: half of a worker's share of the machine, at most 600MB)",
+        " (default: a worker's share of half of the machine's, at most 600MB)",
     )  # fmt: skip
     add("--date-tolerance", type=float, default=8.0, metavar="DAYS",
         help="how far a time step may lie from the model's in the year (default 8)",
@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="where an image cannot be read: stop (default), or leave the tile nodata, count it, and try it"
         " again in the next run",
     )  # fmt: skip
-    add("--engine", choices=("onnx", "tensorflow"),
+    add("--engine", choices=("onnx", "tensorflow", "tfx-bsl"),
         help="what computes the model (default onnx, the fastest on CPUs; with --gpu tensorflow)",
     )  # fmt: skip
     add("--gpu", nargs="?", const=DEFAULT_GPU, metavar="TYPE",

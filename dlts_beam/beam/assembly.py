@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import apache_beam as beam
@@ -18,10 +20,10 @@ from dlts_beam.certificate import CERTIFICATE, PARTS, Certificate, TileRecord, m
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import iter_tiles
 from dlts_beam.io.raster.assemble import AUX, Mosaic, assemble
-from dlts_beam.io.raster.handles import check_unchanged
 from dlts_beam.io.raster.parts import Part, checksum, part_name, read_part, read_values, write_part
 from dlts_beam.model_folder import SavedModel
 from dlts_beam.postprocess import LEVELS
+from dlts_beam.retry import retried
 from dlts_beam.spec import SeriesSpec
 
 _Item = TypeVar("_Item")
@@ -78,6 +80,20 @@ class MapJob:
             rasters = {self.probabilities_output: chances, **rasters}
         return rasters
 
+    @property
+    def keys(self) -> dict[str, str]:
+        """The key of every tile of the grid, by its name."""
+        inside = {task.tile.key: task.key for task in self.tasks}
+        return inside | {record.name: record.key for record in self.outside}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the rasters while the body runs; raises `DltsError` where another run holds one."""
+        with ExitStack() as locks:
+            for path in self.mosaics:
+                locks.enter_context(storage.exclusive(path + ".lock", path))
+            yield
+
     def certify(self, records: Iterable[TileRecord], files: dict[str, str]) -> Certificate:
         """The certificate of these tiles; see `make_certificate`."""
         return make_certificate(
@@ -121,35 +137,12 @@ def take_records(parts: str) -> list[TileRecord]:
     return records
 
 
-def check_inputs(series: SeriesSpec) -> None:
-    """Compare every file of the series with its fingerprint, its content too where the series keeps a hash.
-
-    Raises:
-        DltsError: one is gone or changed after step 1.
-    """
-
-    def check(number: int) -> None:
-        file = series.files[number]
-        check_unchanged(file)
-        if file.sha256 is not None and storage.stat(file.path).stamp != file.stamp:
-            digest = hashlib.sha256(storage.read_bytes(file.path)).hexdigest()
-            if digest != file.sha256:
-                raise DltsError(
-                    f"image {file.path} changed after the series was made: run generate-img-series again"
-                )
-
-    for _ in _in_threads(check, sorted({source.file for source in series.all_sources()})):
-        pass
-
-
 def finished_certificate(job: MapJob) -> Certificate | None:
     """The certificate of a map that stands complete and undamaged under the job's name; None otherwise."""
     old = _old_certificate(job)
     if old is None or old.quarantined_tiles or _digests(job) != old.files:
         return None
-    keys = {record.name: record.key for record in old.tiles}
-    wanted = {task.tile.key: task.key for task in job.tasks}
-    if keys != wanted | {record.name: record.key for record in job.outside}:
+    if {record.name: record.key for record in old.tiles} != job.keys:
         return None
     return old if job.certify(old.tiles, old.files).to_json() == old.to_json() else None
 
@@ -167,14 +160,14 @@ def reuse_tiles(job: MapJob) -> list[TileRecord]:
     def reuse(task: TileTask) -> TileRecord | None:
         record = None
         if part_name(task.tile) in there:
-            record = read_part(job.parts, task.tile, task.key, job.probabilities)
+            record = retried(lambda: read_part(job.parts, task.tile, task.key, job.probabilities))
         if record is None:
             record = known.get(task.tile.key)
             if record is None or record.key != task.key or not _restore(job, record):
                 return None
         return record if job.probabilities else replace(record, probabilities=None)
 
-    return [record for record in _in_threads(reuse, job.tasks) if record is not None]
+    return [record for record in in_threads(reuse, job.tasks) if record is not None]
 
 
 def publish(job: MapJob, records: Sequence[TileRecord]) -> Certificate:
@@ -188,11 +181,27 @@ def publish(job: MapJob, records: Sequence[TileRecord]) -> Certificate:
     """
     everything = [*records, *job.outside]
     job.certify(everything, {})  # before anything is replaced
+
+    def withdraw() -> None:
+        """An older map's certificate must not stand beside pixels of this one, nor its probabilities."""
+        _remove_stale_probabilities(job)
+        storage.remove(job.certificate)
+
     for path, mosaic in job.mosaics.items():
-        assemble(job.parts, mosaic, records, path)
+        retried(partial(assemble, job.parts, mosaic, records, path, withdraw))
     certificate = job.certify(everything, _digests(job))
-    storage.write_text(job.certificate, certificate.to_json())
+    retried(lambda: storage.write_text(job.certificate, certificate.to_json()))
     return certificate
+
+
+def _remove_stale_probabilities(job: MapJob) -> None:
+    """Those of an older run under this name go where this run writes none and its tiles are others."""
+    old = _old_certificate(job)
+    if job.probabilities or old is None or old.probability_levels is None:
+        return
+    if {record.name: record.key for record in old.tiles} != job.keys:
+        for path in (job.probabilities_output, job.probabilities_output + AUX):
+            storage.remove(path)
 
 
 def _restore(job: MapJob, record: TileRecord) -> bool:
@@ -243,6 +252,7 @@ def file_digest(path: str) -> str:
     return digest.hexdigest()
 
 
-def _in_threads(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+def in_threads(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Results in order, a few items at once: for work that waits for a disk or a network."""
     with ThreadPoolExecutor(THREADS) as threads:
         yield from threads.map(work, items)

@@ -158,12 +158,22 @@ class InferWindows(beam.PTransform):
 
     def __init__(self, settings: ClassifySettings) -> None:
         super().__init__()
-        self._handler = make_handler(settings)
+        self._inference = _inference(settings)
 
     def expand(
         self, cubes: beam.PCollection[tuple[WindowKey, Read]]
     ) -> beam.PCollection[tuple[WindowKey, Result]]:
-        return cubes | "RunInference" >> RunInference(KeyedModelHandler(self._handler))
+        return cubes | "RunInference" >> self._inference
+
+
+def _inference(settings: ClassifySettings) -> beam.PTransform:
+    """How the engine takes part in RunInference: with our model handler or with tfx-bsl's own."""
+    if settings.engine != "tfx-bsl":
+        return RunInference(KeyedModelHandler(make_handler(settings)))
+    from dlts_beam.beam.tfx_inference import InferStrips
+
+    model = settings.model
+    return InferStrips(settings.serving, model.serving, model.preparation, settings.series.days)
 
 
 def make_handler(settings: ClassifySettings) -> WindowModelHandler:

@@ -14,10 +14,11 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from dlts_beam import storage
-from dlts_beam.beam.assembly import check_inputs, finished_certificate, publish, reuse_tiles
+from dlts_beam.beam.assembly import finished_certificate, publish, reuse_tiles
 from dlts_beam.beam.classify import ClassifyTiles
 from dlts_beam.beam.dataflow import is_dry_run
 from dlts_beam.beam.extract import ExtractSamples, check_results
+from dlts_beam.beam.inputs import check_stock, take_stock
 from dlts_beam.beam.map_run import MapPlan, record_run, worker_paths
 from dlts_beam.beam.runner import check_submission, run_pipeline
 from dlts_beam.beam.statistics import ScoreSamples, SummariseShards, merge_summaries
@@ -43,9 +44,8 @@ def submit_map(planned: MapPlan, options: PipelineOptions) -> int:
     job, started = planned.job, time.time()
     check_submission(options, worker_paths(planned))
     storage.check_writable(storage.parent(job.output))
-    if not planned.request.quarantine:
-        check_inputs(job.series)
-    with storage.exclusive(job.output + ".lock", job.output):
+    good = take_stock(job.series, planned.request.quarantine)
+    with job.locked():
         done = finished_certificate(job) is not None
         have = {task.tile.key for task in job.tasks} if done else {r.name for r in reuse_tiles(job)}
     todo = [task for task in job.tasks if task.tile.key not in have]
@@ -56,7 +56,7 @@ def submit_map(planned: MapPlan, options: PipelineOptions) -> int:
     def build(pipeline: beam.Pipeline) -> None:
         tasks = pipeline | "ReadTileLists" >> ReadTileLists(lists)
         records = tasks | "ClassifyTiles" >> ClassifyTiles(planned.settings)
-        _ = records | "FinishMap" >> FinishMap(planned, started)
+        _ = records | "FinishMap" >> FinishMap(planned, started, good)
 
     run_pipeline(build, options)
     return len(todo)
@@ -65,27 +65,36 @@ def submit_map(planned: MapPlan, options: PipelineOptions) -> int:
 class FinishMap(beam.PTransform):
     """TileRecord -> None: publishes the map when the last tile is written."""
 
-    def __init__(self, planned: MapPlan, started: float) -> None:
+    def __init__(self, planned: MapPlan, started: float, good: frozenset[int]) -> None:
         super().__init__()
         self._planned = planned
         self._started = started
+        self._good = good
 
     def expand(self, records: beam.PCollection[TileRecord]) -> beam.PCollection[None]:
         """Gather the records and publish."""
         gathered = records | "Gather" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
-        return gathered | "Publish" >> beam.Map(finish_map, self._planned, self._started)
+        return gathered | "Publish" >> beam.Map(finish_map, self._planned, self._started, self._good)
 
 
-def finish_map(records: Sequence[TileRecord], planned: MapPlan, started: float) -> None:
+def finish_map(
+    records: Sequence[TileRecord], planned: MapPlan, started: float, good: frozenset[int]
+) -> None:
     """Publish the map with its certificate and the record of the run; does nothing the second time.
 
     No lock was held while the tiles were computed, so each is read again and its key and checksum compared.
+
+    Args:
+        records: of the tiles computed.
+        planned: the map.
+        started: when the run began, in seconds since 1970.
+        good: what `take_stock` gave then.
 
     Raises:
         DltsError: a tile is not there, or is another run's; an image has changed.
     """
     job, seconds = planned.job, {"total": time.time() - started}
-    with storage.exclusive(job.output + ".lock", job.output):
+    with job.locked():
         if finished_certificate(job) is None:
             broken = [record for record in records if record.quarantined is not None]
             verified = reuse_tiles(job)
@@ -96,8 +105,7 @@ def finish_map(records: Sequence[TileRecord], planned: MapPlan, started: float) 
                     f"{len(missing)} of {len(job.tasks)} tiles, such as {missing[0]}, are not in {job.parts}"
                     " as they were written: does another run write this map? Run this one again, alone"
                 )
-            if not planned.request.quarantine:
-                check_inputs(job.series)
+            check_stock(job.series, planned.request.quarantine, good)
             publish(job, [*verified, *broken])
             record_run(planned, list(records), len(job.tasks) - len(records), seconds, started)
         storage.remove_tree(job.parts)

@@ -19,7 +19,7 @@ from dlts_beam.grid import Window
 from dlts_beam.postprocess import quantise
 from dlts_beam.spec import PreparationSpec, ServingSpec
 from dlts_beam.tensors.inputs import prepare_window
-from dlts_beam.tensors.patches import iter_strips, replicate_edges
+from dlts_beam.tensors.patches import Strip, iter_strips, replicate_edges
 from dlts_beam.tensors.preparation import count_observed, prepare
 
 NAMESPACE = "dlts"
@@ -126,7 +126,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
         keep_freed_memory(_LARGEST_KEPT.get(self._engine, _LARGEST_KEPT_ELSE))
         if self._gpu:
             require_gpu()
-        return load_engine(self._folder, self._serving, self._engine)
+        return load_engine(self._folder, self._serving, self._engine, gpu=self._gpu)
 
     def run_inference(
         self,
@@ -139,8 +139,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
             if isinstance(element, Unread):
                 yield element
             elif isinstance(element, Skipped):
-                shape = element.window.height, element.window.width
-                yield Probabilities(np.zeros(shape, bool), np.empty((0, self._serving.classes), np.uint16))
+                yield nothing_wanted(element, self._serving.classes)
             else:
                 yield self._predict(element, model)
 
@@ -155,28 +154,73 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
     def _predict(self, cube: Cube, engine: Engine) -> Probabilities:
         started = time.perf_counter_ns()
         labelled = labelled_pixels(cube, self._preparation.min_valid)
-        out = np.empty((int(labelled.sum()), self._serving.classes), np.uint16)
+        answers = Answers(cube.window, labelled, self._serving.classes)
         predicting = 0
-        if len(out):
-            place = np.cumsum(labelled.ravel()) - 1
-            prepared = prepare_cube(cube, labelled, self._days, self._preparation, self._serving.halo)
-            cube.release()
-            prepared = replicate_edges(prepared, cube.read, cube.window.grow(self._serving.halo))
-            for strip in iter_strips(prepared, self._serving.halo, self._serving.batch, labelled):
-                before = time.perf_counter_ns()
-                probabilities = engine.predict(strip.cube)
-                predicting += time.perf_counter_ns() - before
-                try:
-                    out[place[strip.pixels]] = quantise(probabilities[strip.outputs])
-                except ValueError as error:
-                    raise DltsError(
-                        f"the model gives no probabilities for the window at row {cube.window.row}"
-                        f" col {cube.window.col}: {error}; train it again"
-                    ) from error
-        self._computed.inc(len(out))
+        for strip in lay_out(cube, labelled, self._days, self._preparation, engine.spec):
+            before = time.perf_counter_ns()
+            probabilities = engine.predict(strip.cube)
+            predicting += time.perf_counter_ns() - before
+            answers.add(strip.outputs, strip.pixels, probabilities)
+        self._computed.inc(len(answers.quantised))
         self._infer_micros.inc(predicting // 1000)
         self._prepare_micros.inc((time.perf_counter_ns() - started - predicting) // 1000)
-        return Probabilities(labelled, out)
+        return answers.result()
+
+
+class Answers:
+    """What the model says of one window, strip by strip.
+
+    Attributes:
+        quantised: uint16 (n, K) of the labelled pixels, row by row.
+        missing: labelled pixels that have no answer yet.
+    """
+
+    def __init__(self, window: Window, labelled: np.ndarray, classes: int) -> None:
+        """Begin with none; ``labelled`` is bool (h, w)."""
+        self._window = window
+        self._labelled = labelled
+        self._place = np.cumsum(labelled.ravel()) - 1
+        self.missing = int(labelled.sum())
+        self.quantised = np.empty((self.missing, classes), np.uint16)
+
+    def add(self, outputs: np.ndarray, pixels: np.ndarray, probabilities: np.ndarray) -> None:
+        """Take the answers of one strip: of these ``outputs`` for these ``pixels`` (see `Strip`).
+
+        Raises:
+            DltsError: they are no probabilities.
+        """
+        try:
+            self.quantised[self._place[pixels]] = quantise(probabilities[outputs])
+        except ValueError as error:
+            raise DltsError(
+                f"the model gives no probabilities for the window at row {self._window.row}"
+                f" col {self._window.col}: {error}; train it again"
+            ) from error
+        self.missing -= len(pixels)
+
+    def result(self) -> Probabilities:
+        """The window's result; raises RuntimeError while pixels are missing."""
+        if self.missing:
+            raise RuntimeError(f"{self.missing} pixels of {self._window} got no answer")
+        return Probabilities(self._labelled, self.quantised)
+
+
+def lay_out(
+    cube: Cube, labelled: np.ndarray, days: np.ndarray, preparation: PreparationSpec, serving: ServingSpec
+) -> Iterator[Strip]:
+    """Prepare a window, let its cube go, and give it out in strips of the serving model's batch."""
+    if not labelled.any():
+        return
+    prepared = prepare_cube(cube, labelled, days, preparation, serving.halo)
+    cube.release()
+    prepared = replicate_edges(prepared, cube.read, cube.window.grow(serving.halo))
+    yield from iter_strips(prepared, serving.halo, serving.batch, labelled)
+
+
+def nothing_wanted(skipped: Skipped, classes: int) -> Probabilities:
+    """The result of a window without any wanted pixel."""
+    shape = skipped.window.height, skipped.window.width
+    return Probabilities(np.zeros(shape, bool), np.empty((0, classes), np.uint16))
 
 
 def labelled_pixels(cube: Cube, min_valid: int) -> np.ndarray:

@@ -20,7 +20,6 @@ from dlts_beam import __version__, storage
 from dlts_beam.beam.assembly import (
     GatherRecords,
     MapJob,
-    check_inputs,
     finished_certificate,
     publish,
     reuse_tiles,
@@ -29,6 +28,7 @@ from dlts_beam.beam.assembly import (
 from dlts_beam.beam.classify import ClassifySettings, ClassifyTiles, TileTask
 from dlts_beam.beam.dataflow import resource_hints
 from dlts_beam.beam.handler import NAMESPACE, give_freed_memory_back
+from dlts_beam.beam.inputs import check_output, check_stock, take_stock
 from dlts_beam.beam.runner import check_submission, run_pipeline, runs_in_process
 from dlts_beam.beam.tile_lists import ReadTileLists, write_tile_lists
 from dlts_beam.certificate import RUN_RECORD, Certificate, RunRecord, TileKeys, TileRecord
@@ -43,9 +43,11 @@ from dlts_beam.machine import available_memory
 from dlts_beam.model_folder import SavedModel, find_saved_model, model_digest
 from dlts_beam.plan import Plan, default_memory, default_tile, make_plan, parse_bytes
 from dlts_beam.progress import Progress
+from dlts_beam.retry import retried
 from dlts_beam.spec import ModelSpec, SeriesSpec
 
 SERIES_JSON = "series.json"
+INFERENCE_MICROS = "inference_batch_latency_micro_secs"  # the name that RunInference gives it
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
     # A GPU may answer near-ties otherwise than a CPU, so a map never mixes tiles of both.
     computer = request.engine if request.gpu is None else f"{request.engine}-gpu"
     tasks, outside = _tiles(series, model, digest, computer, plan.tile, area)
+    if not tasks:
+        raise DltsError(
+            "there is nothing to classify: no pixel of the series lies in the area that"
+            f" {' and '.join(filter(None, (request.roi, request.mask)))} gives; check its place and its CRS"
+        )
     job = MapJob(
         series=series,
         model=model,
@@ -138,6 +145,9 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
         outside=outside,
         probabilities=request.probabilities,
     )
+    others = [*(file.path for file in series.files), *filter(None, (request.roi, request.mask))]
+    for path in job.mosaics:
+        check_output(path, others)
     settings = ClassifySettings(
         series=series,
         model=model.spec,
@@ -164,11 +174,11 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
     job, started = planned.job, time.time()
     check_submission(options, worker_paths(planned))
     storage.check_writable(storage.parent(job.output))
-    if not planned.request.quarantine:
-        check_inputs(job.series)
+    quarantine = planned.request.quarantine
+    good = take_stock(job.series, quarantine)
     written: list[TileRecord] = []
     seconds: dict[str, float] = {}
-    with storage.exclusive(job.output + ".lock", job.output):
+    with job.locked():
         for path in (*job.mosaics, job.certificate, job.output + RUN_RECORD):
             storage.remove_leftovers(path)
         certificate = finished_certificate(job)
@@ -177,6 +187,8 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
             kept = _timed("reuse", seconds, lambda: reuse_tiles(job))
             reused = len(kept)
             written = _compute(planned, kept, options, seconds)
+            if written:
+                check_stock(job.series, quarantine, good)
             give_freed_memory_back()  # local workers are threads of this process
             certificate = _timed("assemble", seconds, lambda: publish(job, [*kept, *written]))
         seconds["total"] = time.time() - started
@@ -261,8 +273,6 @@ def _compute(
         build = partial(build_pipeline, planned=planned, lists=lists)
         result = _timed("compute", seconds, lambda: run_pipeline(build, options))
     seconds.update(stage_seconds(result))
-    if not planned.request.quarantine:
-        check_inputs(job.series)  # an image that changed under our eyes must not end in a certificate
     return take_records(job.parts)
 
 
@@ -294,13 +304,18 @@ def _counter(parts: str, todo: Iterable[TileTask]) -> Any:
 
 def stage_seconds(result: PipelineResult) -> dict[str, float]:
     """``read``, ``prepare``, … summed over the workers, from the stage's own counters."""
-    counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    metrics = result.metrics()
     seconds: dict[str, float] = {}
-    for counter in counters:
+    for counter in metrics.query(MetricsFilter().with_namespace(NAMESPACE))["counters"]:
         what = counter.key.metric.name
         if what.endswith("_micros"):
             name = what.removesuffix("_micros")
             seconds[name] = seconds.get(name, 0.0) + (counter.committed or counter.attempted or 0) / 1e6
+    # tfx-bsl's handler counts nothing for us, but Beam does for every handler, in the handler's namespace.
+    for latency in metrics.query(MetricsFilter().with_name(INFERENCE_MICROS))["distributions"]:
+        taken = latency.committed or latency.attempted
+        if latency.key.metric.namespace != NAMESPACE and taken is not None:
+            seconds["infer"] = seconds.get("infer", 0.0) + taken.sum / 1e6
     return seconds
 
 
@@ -343,7 +358,7 @@ def record_run(
             f"{record.expected} tiles were expected, {record.written} written, {record.reused} reused and"
             f" {record.quarantined} quarantined: do not trust {job.output}"
         )
-    storage.write_text(job.output + RUN_RECORD, record.to_json())
+    retried(lambda: storage.write_text(job.output + RUN_RECORD, record.to_json()))
     return record
 
 
@@ -351,8 +366,11 @@ def _memory(given: str | None, options: PipelineOptions) -> int:
     if given is not None:
         return parse_bytes(given)
     local = runs_in_process(options.view_as(StandardOptions).runner)
-    workers = options.view_as(DirectOptions).direct_num_workers if local else 1
-    return default_memory(available_memory() if local else None, workers)
+    direct = options.view_as(DirectOptions)
+    workers = direct.direct_num_workers if local else 1
+    return default_memory(
+        available_memory() if local else None, workers, direct.direct_running_mode == "multi_processing"
+    )
 
 
 def _date(text: str) -> dt.date:

@@ -160,6 +160,8 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], options: PipelineOpti
             result = pipeline.run()
             result.wait_until_finish()
     except Exception as error:
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
         sentence = find_sentence(error) or (None if service is None else service.explain(error))
         if sentence is None:
             raise
@@ -183,6 +185,16 @@ def find_sentence(error: BaseException) -> str | None:
             return told
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """True where Ctrl-C came while this thread was in a transform: Beam makes an error of that too."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def _sentence_in(text: str) -> str | None:

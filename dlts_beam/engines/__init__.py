@@ -15,11 +15,13 @@ from dlts_beam.spec import ServingSpec
 
 __all__ = ["ENGINES", "Engine", "load_engine", "require_gpu"]
 
-ENGINES = ("onnx", "tensorflow")
+ENGINES = ("onnx", "tensorflow", "tfx-bsl")
 
 
 class Engine(Protocol):
     """A loaded serving model. It may be used from several threads at once.
+
+    ``spec`` tells the strips that it takes: its batch is fixed for each kind of device.
 
     Engines are not pickled: workers load them from the model folder.
     """
@@ -37,7 +39,9 @@ class Engine(Protocol):
         ...
 
 
-def load_engine(folder: str, spec: ServingSpec, name: str = "onnx", threads: int = 1) -> Engine:
+def load_engine(
+    folder: str, spec: ServingSpec, name: str = "onnx", threads: int = 1, gpu: bool = False
+) -> Engine:
     """Load the serving model in a folder.
 
     Args:
@@ -45,6 +49,7 @@ def load_engine(folder: str, spec: ServingSpec, name: str = "onnx", threads: int
         spec: the shapes that the model must have.
         name: one of ``ENGINES``.
         threads: threads for one prediction; results do not depend on it.
+        gpu: compute on the GPU, with the longer strips that it takes; else on the CPU, whatever there is.
 
     Raises:
         DltsError: if the engine is unknown or not installed, or the model is missing, broken or of other
@@ -57,7 +62,11 @@ def load_engine(folder: str, spec: ServingSpec, name: str = "onnx", threads: int
     if name == "tensorflow":
         from dlts_beam.engines.tensorflow import TensorFlowEngine
 
-        return TensorFlowEngine(folder, spec, threads)
+        return TensorFlowEngine(folder, spec, threads, gpu)
+    if name == "tfx-bsl":
+        from dlts_beam.engines.tfx_bsl import TfxBslEngine
+
+        return TfxBslEngine(folder, spec)
     raise DltsError(f"unknown engine {name!r}; there are: {', '.join(ENGINES)}")
 
 

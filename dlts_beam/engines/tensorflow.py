@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,37 +14,45 @@ from dlts_beam.errors import DltsError
 from dlts_beam.spec import ServingSpec
 
 SAVED_MODEL = "saved_model"
-ENDPOINT = "serve"
+ENDPOINT, GPU_ENDPOINT = "serve", "serve_gpu"
 
 
 class TensorFlowEngine:
-    """The SavedModel of a serving folder, on a GPU where TensorFlow finds one."""
+    """The SavedModel of a serving folder, on the CPU or on the first GPU.
 
-    def __init__(self, folder: str, spec: ServingSpec, threads: int = 1) -> None:
+    Attributes:
+        spec: the shapes; on a GPU the batch is another one.
+    """
+
+    def __init__(self, folder: str, spec: ServingSpec, threads: int = 1, gpu: bool = False) -> None:
         """Load ``saved_model/`` of the folder.
 
         TensorFlow's thread pools belong to the process: ``threads`` counts only if nothing ran in it before.
 
         Raises:
-            DltsError: if TensorFlow is not installed, or the model is missing, broken or of other shapes.
+            DltsError: if TensorFlow is not installed, or the model is missing, broken or of other
+            shapes.
         """
         tf = _import()
-        _set_up(tf, threads)
+        _set_up(tf, threads, gpu)
+        endpoint = GPU_ENDPOINT if gpu else ENDPOINT
         path = storage.join(folder, SAVED_MODEL)
         if not storage.exists(storage.join(path, "saved_model.pb")):
             raise DltsError(f"there is no SavedModel in {path}: export the model again, or use --engine onnx")
         try:
             with storage.local_copy(path) as local:
                 self._loaded = tf.saved_model.load(local)
-            self._serve = getattr(self._loaded, ENDPOINT)
+            self._serve = getattr(self._loaded, endpoint)
         except (OSError, AttributeError, ValueError, tf.errors.OpError) as error:
             raise DltsError(
                 f"{path} is not a SavedModel of ours: export the model again ({error})"
             ) from error
-        concrete = self._loaded.signatures[ENDPOINT]
+        concrete = self._loaded.signatures[endpoint]
         (given,) = concrete.structured_input_signature[1].values()
         (answer,) = concrete.structured_outputs.values()
         shapes = tuple(given.shape), tuple(answer.shape)
+        if gpu:
+            spec = replace(spec, batch=int(shapes[1][0]))
         if shapes != (spec.strip_shape, (spec.batch, spec.classes)):
             raise DltsError(
                 f"{path} takes {shapes[0]} and gives {shapes[1]}, but its spec says {spec.strip_shape} and "
@@ -74,13 +83,16 @@ def _import() -> Any:
     return tf
 
 
-def _set_up(tf: object, threads: int) -> None:
-    """Thread pools and memory growth, which TensorFlow takes only before it first computes."""
-    config = tf.config  # type: ignore[attr-defined]
+def _set_up(tf: Any, threads: int, gpu: bool) -> None:
+    """Thread pools, devices and memory growth, which TensorFlow takes only before it first computes."""
+    config = tf.config
+    devices = config.list_physical_devices("GPU")
     try:
         config.threading.set_intra_op_parallelism_threads(threads)
         config.threading.set_inter_op_parallelism_threads(1)
-        for device in config.list_physical_devices("GPU"):
+        # Results are the same on one kind of device only, so nothing strays to a GPU unasked.
+        config.set_visible_devices(devices if gpu else [], "GPU")
+        for device in devices:
             config.experimental.set_memory_growth(device, True)
     except RuntimeError:
         # Another model or engine runs in this process already; its choice holds, and the results are the

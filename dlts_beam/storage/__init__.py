@@ -54,6 +54,7 @@ __all__ = [
     "remove",
     "remove_leftovers",
     "remove_tree",
+    "same_file",
     "staged",
     "stat",
     "upload",
@@ -70,6 +71,14 @@ def exists(path: AnyPath) -> bool:
 def is_folder(path: AnyPath) -> bool:
     """True when ``path`` is a folder; on gs://, when any object lies under it."""
     return _store(path).is_folder(os.fspath(path))
+
+
+def same_file(path: AnyPath, other: AnyPath) -> bool:
+    """True when both name one existing file, by whatever way; on gs://, when both are the same URI."""
+    one, two = os.fspath(path), os.fspath(other)
+    if is_remote(one) or is_remote(two):
+        return one == two
+    return os.path.exists(one) and os.path.exists(two) and os.path.samefile(one, two)
 
 
 def stat(path: AnyPath) -> Fingerprint:

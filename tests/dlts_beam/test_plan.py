@@ -48,7 +48,22 @@ def test_other_sizes_are_refused(text: str) -> None:
 def test_the_default_is_half_a_share_and_never_much() -> None:
     assert default_memory(None, 1) == 600 * MIB
     assert default_memory(64 << 30, 2) == 600 * MIB
-    assert default_memory(1 << 30, 2) == 256 * MIB
+    assert default_memory(2 << 30, 4) == BASE_BYTES + (1024 * MIB - BASE_BYTES) // 4
+    assert default_memory(3 << 30, 2, processes=True) == 600 * MIB
+    assert default_memory(2 << 30, 2, processes=True) == BASE_BYTES + (1024 * MIB - 2 * BASE_BYTES) // 2
+
+
+@pytest.mark.parametrize("available", [1 << 20, 256 << 20, 1 << 30, 4 << 30])
+@pytest.mark.parametrize("workers", [1, 8, 64])
+@pytest.mark.parametrize("processes", [False, True])
+def test_a_machine_with_little_memory_still_gets_a_plan(
+    available: int, workers: int, processes: bool
+) -> None:
+    series = series_with(5000, 5000, (256, 256))
+    memory = default_memory(available, workers, processes)
+    plan = make_plan(series, model_with(series, 2), 512, memory)
+    assert plan.window_height * plan.window_width >= 100 * 100
+    assert plan.needed <= memory
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 
 from dlts_beam.progress import Progress, duration, progress_text
@@ -32,6 +33,21 @@ def test_a_terminal_gets_a_bar_that_ends_full() -> None:
     assert "#" * 15 + "." * 15 + "] 5 of 10 tiles" in told
     assert told.rstrip().endswith("0:00 left\x1b[K")
     assert told.endswith("\n")
+
+
+def test_a_real_terminal_is_told_from_a_pipe() -> None:
+    ours, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as stream:
+        told = Progress(10, lambda: 10, 1e6, stream)
+        assert told._interval == 0.5
+        with told:
+            pass
+    assert os.read(ours, 4096).decode().startswith("\r[" + "#" * 30 + "] 10 of 10 tiles, ")
+    os.close(ours)
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        assert Progress(10, lambda: 10, 1e6, stream)._interval == 60
+    os.close(reading)
 
 
 def test_elsewhere_there_are_lines() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,27 @@ def test_other_formats_are_refused(
 ) -> None:
     model = make_model(tmp_path / "model", scene.spec)
     assert "must end in .tif" in refused(capsys, classify(scene, model, tmp_path / name))
+
+
+def test_the_map_is_never_written_over_what_it_is_made_from(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_model(tmp_path / "model", scene.spec)
+    before = scene.images[1].read_bytes()
+    assert "the map is made from this file" in refused(capsys, classify(scene, model, scene.images[1]))
+    link = tmp_path / "link.tif"
+    link.symlink_to(scene.images[1])
+    assert "the map is made from this file" in refused(capsys, classify(scene, model, link))
+    assert scene.images[1].read_bytes() == before
+    mask = tmp_path / "mask.probabilities.tif"
+    shutil.copy(scene.images[0], mask)
+    flags = ("--mask", str(mask), "--probabilities")
+    assert "the map is made from this file" in refused(
+        capsys, classify(scene, model, tmp_path / "mask.tif", *flags)
+    )
+    assert classify(scene, model, tmp_path / "mask.tif", *flags[:2]) == 0
+    (tmp_path / "folder.tif").mkdir()
+    assert "it is a folder" in refused(capsys, classify(scene, model, tmp_path / "folder.tif"))
 
 
 def test_unwritable_outputs_are_refused_before_any_work(

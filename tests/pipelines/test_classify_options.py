@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import sys
 from pathlib import Path
 
 import geopandas as gpd
@@ -73,6 +75,21 @@ def test_probabilities_asked_for_later_are_computed_then(scene: Scene, tmp_path:
     assert load(tmp_path / "map.tif.json")["probability_levels"] is None
 
 
+def test_probabilities_of_another_model_do_not_stay_beside_the_map(scene: Scene, tmp_path: Path) -> None:
+    output, chances = tmp_path / "map.tif", tmp_path / "map.probabilities.tif"
+    model = make_model(tmp_path / "model", scene.spec)
+    assert classify(scene, model, output, "--probabilities") == 0
+    assert classify(scene, model, output) == 0
+    assert chances.exists()  # still those of this map
+    assert classify(scene, model, output, "--probabilities") == 0
+    make_model(tmp_path / "model", scene.spec, reverse=True)
+    assert classify(scene, model, output) == 0
+    assert not chances.exists()
+    assert sorted(path.name for path in tmp_path.glob("map*")) == [
+        "map.tif", "map.tif.aux.xml", "map.tif.json", "map.tif.run.json",
+    ]  # fmt: skip
+
+
 def write_area(path: Path, scene: Scene, crs: str = "EPSG:4326") -> np.ndarray:
     """A triangle as a vector file; gives the pixels whose centre lies in it."""
     grid = scene.spec.grid
@@ -135,12 +152,15 @@ def test_a_mask_raster_of_another_grid_keeps_what_is_not_zero(scene: Scene, tmp_
         ("--roi", "nothing.gpkg", "there is no file"),
         ("--roi", "text.gpkg", "cannot read"),
         ("--mask", "nothing.tif", "cannot open the mask"),
+        ("--roi", "far.gpkg", "no pixel of the series lies in the area"),
     ],
 )
 def test_bad_areas_are_refused(
     scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, name: str, told: str
 ) -> None:
     (tmp_path / "text.gpkg").write_text("no vector file")
+    far = shapely.box(0, 0, 10, 10)
+    gpd.GeoDataFrame(geometry=[far], crs=scene.spec.grid.crs).to_file(tmp_path / "far.gpkg")
     model = make_model(tmp_path / "model", scene.spec)
     assert classify(scene, model, tmp_path / "map.tif", flag, str(tmp_path / name)) == 1
     assert told in capsys.readouterr().err
@@ -223,12 +243,44 @@ def test_a_dry_run_tells_and_writes_no_map(
     assert tiles.area.sum() == pytest.approx(37 * 53 * 900, rel=1e-4)
 
 
+def test_the_trial_reads_the_area_only(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_model(tmp_path / "model", scene.spec, patch=3)
+    write_area(tmp_path / "area.gpkg", scene)
+    reads, read = [], SeriesReader.read
+    monkeypatch.setattr(
+        SeriesReader, "read", lambda self, window: (reads.append(window), read(self, window))[1]
+    )
+    flags = ("--dry-run", "--tile", "8", "--memory", "449MB", "--roi", str(tmp_path / "area.gpkg"))
+    assert classify(scene, model, tmp_path / "map.tif", *flags) == 0
+    assert len(reads) == 2
+    assert "from a trial of 128 pixels" in capsys.readouterr().out
+
+
 def test_plan_is_the_dry_run(scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_model(tmp_path / "model", scene.spec)
     flags = ["-i", str(scene.folder), "-m", str(model), "-o", str(tmp_path / "map.tif")]
     assert dlts(["plan", *flags, "--memory", "600MB"]) == 0
     assert "of 600 MiB" in capsys.readouterr().out
     assert not (tmp_path / "map.tif").exists()
+
+
+def test_a_terminal_sees_a_bar_and_a_pipe_does_not(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_model(tmp_path / "model", scene.spec)
+    ours, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        assert classify(scene, model, tmp_path / "map.tif", "--tile", "16") == 0
+        told = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert told.startswith("\r[")
+    assert "[" + "#" * 30 + "] 12 of 12 tiles, " in told
+    capsys.readouterr()
+    assert classify(scene, model, tmp_path / "again" / "map.tif", "--tile", "16") == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_the_profile_tells_where_the_time_went(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +16,16 @@ from rasterio.transform import Affine
 
 from dlts_beam import storage
 from dlts_beam.beam import classify as classify_module
+from dlts_beam.beam.classify import NO_PROBABILITY
 from dlts_beam.beam.handler import Cube, Unread
 from dlts_beam.grid import Window
+from dlts_beam.io.raster.reader import SeriesReader
 from dlts_beam.plan import make_plan, pixel_bytes, window_bytes
-from dlts_beam.spec import ModelSpec, PreparationSpec, Warp
+from dlts_beam.postprocess import LEVELS
+from dlts_beam.spec import ModelSpec, PreparationSpec, SeriesSpec, Warp
+from dlts_beam.tensors.inputs import prepare_samples
+from dlts_beam.tensors.patches import extract_patches
+from pipelines.cli import main as dlts
 from tests.fakes import (
     NODATA,
     Scene,
@@ -28,6 +36,7 @@ from tests.fakes import (
     random_scene,
     read_map,
 )
+from tests.images import write_image
 
 HEIGHT, WIDTH = 37, 53
 # Side of the tiles (53 is the whole scene), side of the windows, workers.
@@ -57,12 +66,12 @@ def flags_of(scene: Scene, model: Path, cut: tuple[int, int, int]) -> tuple[str,
 
 
 def maps(scene: Scene, model: Path, folder: Path, cuts: Sequence[tuple[int, int, int]] = CUTS) -> list[bytes]:
-    """The bytes of the map for every cut."""
+    """The bytes of the map and of its probabilities for every cut."""
     found = []
     for number, cut in enumerate(cuts):
         output = folder / f"cut_{number}" / "map.tif"
-        assert classify(scene, model, output, *flags_of(scene, model, cut)) == 0
-        found.append(output.read_bytes())
+        assert classify(scene, model, output, "--probabilities", *flags_of(scene, model, cut)) == 0
+        found.append(output.read_bytes() + output.with_name("map.probabilities.tif").read_bytes())
     return found
 
 
@@ -84,11 +93,74 @@ def test_a_real_network_gives_one_map_for_every_cut(
     assert len(np.unique(read_map(tmp_path / "cut_0" / "map.tif"))) == 3
 
 
+@pytest.mark.parametrize(("architecture", "patch"), [("conv_bilstm", 3), ("conv_bilstm", 5)])
+def test_border_pixels_get_what_keras_says(
+    scene: Scene, tmp_path: Path, architecture: str, patch: int
+) -> None:
+    """Every pixel of the outermost rows and columns, through the patches that the trainer sees."""
+    model = real_model(tmp_path / "model", scene, architecture, patch)
+    assert classify(scene, model, tmp_path / "map.tif", "--tile", "16", "--probabilities") == 0
+    rows, cols = np.mgrid[0:HEIGHT, 0:WIDTH]
+    edge = (np.minimum(rows, HEIGHT - 1 - rows) < 2) | (np.minimum(cols, WIDTH - 1 - cols) < 2)
+    rows, cols = rows[edge], cols[edge]
+    half, spec, series = patch // 2, ModelSpec.from_json((model / "model.json").read_text()), scene.spec
+    padded = np.pad(scene.stored, ((0, 0), (half, half), (half, half), (0, 0)))  # holes outside, as in step 2
+    stored = extract_patches(padded, rows, cols, patch)
+    prepared = prepare_samples(
+        stored, stored != NODATA, series.days, rows, cols, spec.preparation, series.grid, series.bands
+    )
+    wanted = np.asarray(load_network(model)(prepared))
+    with rasterio.open(tmp_path / "map.probabilities.tif") as dataset:
+        found = dataset.read()[:, rows, cols].T
+    seen = found[:, 0] != NO_PROBABILITY
+    assert 100 < seen.sum() < len(seen)
+    assert np.abs(found[seen] / LEVELS - wanted[seen]).max() <= 1e-4
+    clear = np.abs(wanted[:, 0] - wanted[:, 1]) > 2e-4
+    labels = np.array([3, 7])[wanted.argmax(axis=1)]
+    np.testing.assert_array_equal(
+        read_map(tmp_path / "map.tif")[rows, cols][seen & clear], labels[seen & clear]
+    )
+
+
 def test_aligned_images_give_one_map_for_every_cut(tmp_path: Path) -> None:
     scene = off_lattice_scene(tmp_path / "series")
     model = make_model(tmp_path / "model", scene.spec, patch=3)
     assert len(set(maps(scene, model, tmp_path))) == 1
     assert len(np.unique(read_map(tmp_path / "cut_0" / "map.tif"))) == 3
+
+
+def test_overlapping_images_with_holes_and_clouds_give_one_map_for_every_cut(tmp_path: Path) -> None:
+    """Three images a date cover parts of the grid; holes in single bands, NaN and nodata, a dilated mask."""
+    generator = np.random.default_rng(3)
+    places = [(0, 0, 40, 35), (5, 25, 37, 45), (30, 3, 30, 20)]
+    for date, (part, (row, col, height, width)) in itertools.product(range(4), enumerate(places)):
+        if (date, part) == (2, 2):
+            continue
+        values = generator.integers(1, 2000, (3, height, width)).astype(np.float32)
+        values[0, generator.random((height, width)) < 0.1] = np.nan
+        values[1, generator.random((height, width)) < 0.1] = -9999
+        values[2] = (generator.random((height, width)) < 0.15) * 3
+        name = f"T{part}_2020{date + 1:02d}15.tif"
+        tiles = {"tiled": True, "blockxsize": 16, "blockysize": 16}
+        write_image(tmp_path / "images" / name, values, row, col, nodata=-9999, **tiles)
+    flags = ["--mask-band", "3", "--mask-drop", "3", "--mask-dilate", "1", "--same-day", "merge"]
+    given = ["-i", str(tmp_path / "images"), "-b", "1", "2", "-o", str(tmp_path / "series")]
+    assert dlts(["generate-img-series", *given, *flags]) == 0
+    spec = SeriesSpec.from_json((tmp_path / "series" / "series.json").read_text())
+    scene = Scene(tmp_path / "series", (), spec, np.empty(0))
+    model = make_model(tmp_path / "model", spec, patch=5)
+    found = set()
+    cuts = (("--tile", "64"), ("--tile", "7"), ("--tile", "16", "--memory", "448.2MB"))
+    for number, cut in enumerate(cuts):
+        output = tmp_path / f"cut_{number}" / "map.tif"
+        assert classify(scene, model, output, "--probabilities", *cut) == 0
+        found.add(output.read_bytes() + output.with_name("map.probabilities.tif").read_bytes())
+    assert len(found) == 1
+    with SeriesReader(spec) as reader:
+        _, valid = reader.read(spec.grid.window)
+    never = ~valid.any(axis=(0, 3))
+    assert 1000 < never.sum() < never.size
+    np.testing.assert_array_equal(read_map(output) == 255, never)
 
 
 def test_imagine_maps_are_the_same_bytes_too(scene: Scene, tmp_path: Path) -> None:
@@ -113,8 +185,6 @@ def test_the_comparison_can_fail(scene: Scene, tmp_path: Path, monkeypatch: pyte
 
 def test_two_readers_at_once_see_the_same_pixels(scene: Scene) -> None:
     """Workers are threads of one process: each has a reader of its own."""
-    from dlts_beam.io.raster.reader import SeriesReader
-
     def read(_: int) -> bytes:
         with SeriesReader(scene.spec) as reader:
             return reader.read(Window(3, 5, 20, 30))[0].tobytes()
@@ -143,7 +213,17 @@ def real_model(folder: Path, scene: Scene, architecture: str, patch: int) -> Pat
     digests = {"loss": serving_digest(serving_folder)}
     spec = model_spec(scene.spec, serving, preparation, digests=digests)
     (folder / "model.json").write_text(spec.to_json())
+    network.save(folder / "network.keras")
     return folder
+
+
+def load_network(model: Path) -> Any:
+    """The Keras model that `real_model` exported."""
+    import keras
+
+    import trainer.layers  # noqa: F401
+
+    return keras.models.load_model(model / "network.keras")
 
 
 def off_lattice_scene(folder: Path) -> Scene:

@@ -14,10 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rasterio.errors import RasterioIOError
 
 from dlts_beam import retry, storage
+from dlts_beam.errors import DltsError
 from dlts_beam.grid import Window
+from dlts_beam.io.raster.handles import HandlePool
 from dlts_beam.io.raster.reader import SeriesReader, UnreadableSourceError
+from dlts_beam.spec import SourceFile
 from dlts_beam.storage import local
 from tests.fakes import Scene, classify, expected_map, make_model, random_scene, read_map
 
@@ -78,6 +82,64 @@ def test_a_write_that_fails_twice_is_tried_again(
     assert is_right(scene, tmp_path / "map.tif")
 
 
+def test_an_image_that_gdal_cannot_read_twice_is_read_at_the_third_try(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault sits below our reader: the handle fails, is dropped, and a fresh one works."""
+    get, failed = HandlePool.get, []
+
+    class Broken:
+        def read(self, *arguments: object, **settings: object) -> None:
+            raise RasterioIOError("the network blinked")
+
+    def sometimes(pool: HandlePool, file: SourceFile, nodata: float | None) -> object:
+        if file.path == str(scene.images[1]) and len(failed) < 2:
+            failed.append(file.path)
+            return Broken()
+        return get(pool, file, nodata)
+
+    monkeypatch.setattr(HandlePool, "get", sometimes)
+    assert classify(scene, make_model(tmp_path / "model", scene.spec), tmp_path / "map.tif", *TILE) == 0
+    assert len(failed) == 2
+    assert is_right(scene, tmp_path / "map.tif")
+
+
+@pytest.mark.parametrize("name", ["map.tif", "map.tif.json", "map.tif.run.json"])
+def test_publishing_is_tried_again_too(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    publish, failed = local._publish, []
+
+    def sometimes(aside: str, path: str) -> None:
+        if os.path.basename(path) == name and len(failed) < 2:
+            failed.append(path)
+            error = OSError(errno.EIO, os.strerror(errno.EIO), path)
+            raise local.explain(error, path, "write") from error
+        publish(aside, path)
+
+    monkeypatch.setattr(local, "_publish", sometimes)
+    assert classify(scene, make_model(tmp_path / "model", scene.spec), tmp_path / "map.tif", *TILE) == 0
+    assert len(failed) == 2
+    assert is_right(scene, tmp_path / "map.tif")
+
+
+def test_pauses_between_tries_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(retry.time, "sleep", pauses.append)
+    error = DltsError("busy")
+    error.__cause__ = OSError(errno.EBUSY, "busy")
+    tries = iter([error, error, None])
+
+    def work() -> str:
+        failed = next(tries)
+        if failed is not None:
+            raise failed
+        return "done"
+
+    assert retry.retried(work, retry.is_transient, 0.2) == "done"
+    assert pauses == [0.2, 0.8]
+
+
 def test_a_corrupt_block_fails_or_is_quarantined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scene = random_scene(tmp_path / "series", 64, 64)
     model = make_model(tmp_path / "model", scene.spec)
@@ -125,6 +187,39 @@ def test_an_input_that_goes_in_mid_run_is_told(
     assert not (tmp_path / "map.tif.json").exists()
 
 
+@pytest.mark.parametrize("how", ["vanishes", "changes"])
+def test_an_input_that_goes_in_mid_run_never_ends_in_a_wrong_map(
+    scene: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    how: str,
+) -> None:
+    """Also where the run goes on after errors: its open handles would read new pixels without a word."""
+    read, path = SeriesReader.read, scene.images[2]
+
+    def and_then(reader: SeriesReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        result = read(reader, window)
+        if window.row >= 16 and path.exists():
+            path.unlink() if how == "vanishes" else os.utime(path, ns=(5, 5))
+        return result
+
+    monkeypatch.setattr(SeriesReader, "read", and_then)
+    model, output = make_model(tmp_path / "model", scene.spec), tmp_path / "map.tif"
+    status = classify(scene, model, output, *TILE, "--on-error", "quarantine")
+    if how == "changes":
+        assert status == 1
+        assert f"error: image {path} changed" in capsys.readouterr().err
+        assert not output.exists()
+        return
+    # Of a file that is open, Unix keeps the pixels: they are right, and no tile need be given up.
+    assert status == 0
+    found, wanted = read_map(output), expected_map(scene.stored, scene.spec.days, 1)
+    seen = found != 255
+    np.testing.assert_array_equal(found[seen], wanted[seen])
+    assert run_record(output)["written"] + run_record(output)["quarantined"] == 12
+
+
 def test_an_input_that_is_gone_is_quarantined_on_request(scene: Scene, tmp_path: Path) -> None:
     model = make_model(tmp_path / "model", scene.spec)
     scene.images[2].unlink()
@@ -158,29 +253,72 @@ def test_remains_of_a_killed_run_go(scene: Scene, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["in_memory", "multi_processing"])
 def test_other_local_modes_give_the_same_bytes(scene: Scene, tmp_path: Path, mode: str) -> None:
     model = make_model(tmp_path / "model", scene.spec, patch=3)
-    assert classify(scene, model, tmp_path / "map.tif", *TILE) == 0
+    assert classify(scene, model, tmp_path / "map.tif", *TILE, "--probabilities") == 0
     workers = "1" if mode == "in_memory" else "2"
-    flags = ("--direct_running_mode", mode, "--direct_num_workers", workers)
+    flags = ("--probabilities", "--direct_running_mode", mode, "--direct_num_workers", workers)
     assert classify(scene, model, tmp_path / mode / "map.tif", *TILE, *flags) == 0
-    for name in ("map.tif", "map.tif.json", "map.tif.aux.xml"):
+    for name in ("map.tif", "map.tif.json", "map.tif.aux.xml", "map.probabilities.tif"):
         assert (tmp_path / name).read_bytes() == (tmp_path / mode / name).read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["multi_threading", "multi_processing", "in_memory"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_leaves_nobody_behind(tmp_path: Path, mode: str, number: int) -> None:
+    scene = random_scene(tmp_path / "series", 160, 160, steps=6, bands=1)
+    model, output = make_model(tmp_path / "model", scene.spec, batch=64), tmp_path / "map.tif"
+    workers = "1" if mode == "in_memory" else "2"
+    process = start(
+        scene, model, output, "--direct_running_mode", mode, "--direct_num_workers", workers
+    )
+    workers_then = children(process.pid)
+    os.kill(process.pid, number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGTERM)
+    if number == signal.SIGINT:
+        assert told == "interrupted\n"
+    deadline = time.monotonic() + 30
+    while any(is_running(worker) for worker in workers_then):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not output.exists()
+    assert classify(scene, model, output, "--tile", "10") == 0
+    assert run_record(output)["reused"] >= 5
+    assert is_right(scene, output)
+    assert not list(tmp_path.glob(".tmp-*"))
+    assert not (tmp_path / "map.tif.lock").exists()
+
+
+def start(scene: Scene, model: Path, output: Path, *flags: str) -> subprocess.Popen[str]:
+    """Step 4 in a process of its own, with tiles of 10 pixels, when five of them are committed."""
+    command = [sys.executable, "-m", "pipelines.classify_img_series", "-i", str(scene.folder)]
+    command += ["-m", str(model), "-o", str(output), "--tile", "10", *flags]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    parts = output.with_name(output.name + ".parts")
+    deadline = time.monotonic() + 120
+    while len(list(parts.glob("r*.tif"))) < 5:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def is_running(process: int) -> bool:
+    """False for one that is gone, or that only waits to be taken note of."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_worker_killed_by_the_system_ends_the_run(tmp_path: Path) -> None:
     scene = random_scene(tmp_path / "series", 160, 160, steps=6, bands=1)
     model = make_model(tmp_path / "model", scene.spec, batch=64)
     output = tmp_path / "map.tif"
-    flags = ["--tile", "10", "--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]
-    command = [sys.executable, "-m", "pipelines.classify_img_series", "-i", str(scene.folder)]
-    command += ["-m", str(model), "-o", str(output), *flags]
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    parts = tmp_path / "map.tif.parts"
-    deadline = time.monotonic() + 120
-    while len(list(parts.glob("r*.tif"))) < 5:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    flags = ("--direct_running_mode", "multi_processing", "--direct_num_workers", "2")
+    process = start(scene, model, output, *flags)
     workers = children(process.pid)
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)

@@ -19,7 +19,9 @@ import pytest
 from dlts_beam import storage
 from dlts_beam.beam import classify as classify_module
 from dlts_beam.beam.handler import WindowModelHandler
+from dlts_beam.storage import local
 from tests.fakes import Scene, classify, make_model, random_scene, read_map
+from tests.pipelines.conftest import RealScene, real_environment
 
 TILE = ("--tile", "16")
 TILES = 12
@@ -194,6 +196,32 @@ def test_a_damaged_map_is_repaired_from_what_is_left_of_it(scene: Scene, tmp_pat
     assert both(output) == before
 
 
+def test_an_older_certificate_never_stands_beside_a_newer_map(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run dies between the map and its certificate."""
+    model = make_model(tmp_path / "model", scene.spec)
+    output = tmp_path / "map.tif"
+    before, _ = undisturbed(scene, model, tmp_path)
+    make_model(tmp_path / "model", scene.spec, reverse=True)
+    publish = local._publish
+
+    def die(aside: str, path: str) -> None:
+        if path.endswith("map.tif.json"):
+            raise StoppedError
+        publish(aside, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "_publish", die)
+        with pytest.raises(StoppedError):
+            classify(scene, model, output, *TILE)
+    assert output.read_bytes() != before
+    assert not (tmp_path / "map.tif.json").exists()
+    assert classify(scene, model, output, *TILE) == 0
+    assert run_record(output)["reused"] == TILES
+    assert both(output) == undisturbed(scene, model, tmp_path / "undisturbed")
+
+
 def test_a_missing_tile_ends_the_run_with_a_sentence(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,39 +240,16 @@ KILL_AT = (0, 2, 6, 11, 16, 21, 27, 33, 40, 49)
 
 
 def test_ten_kills_change_no_byte_of_a_real_map(
-    real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    real_scene: RealScene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = real_data / "bahia_cbers4_2019"
-    settings = {"filters": 8, "units": 8, "dense1": 16, "dense2": 8}
-    (tmp_path / "sizes.json").write_text(json.dumps(settings))
-    images, bands = str(data / "mosaic" / "images"), ("-b", "1", "2")
-    dlts("generate-img-series", "-i", images, *bands, "-o", str(tmp_path / "mosaic"))
-    points = str(data / "mosaic" / "points.gpkg")
-    dlts("generate-series", "-i", str(tmp_path / "mosaic"), "-s", points, "-o", str(tmp_path / "samples"))
-    dlts(
-        "train-model", "-i", str(tmp_path / "samples"), "-o", str(tmp_path / "model"), "-e", "2", "-b", "64",
-        "-l", "0.01", "--model", "conv_bilstm", "--model-config", str(tmp_path / "sizes.json"),
-    )  # fmt: skip
-    images = str(data / "scene" / "images")
-    dlts("generate-img-series", "-i", images, *bands, "-o", str(tmp_path / "scene"))
-
     def command(output: Path) -> list[str]:
-        given = [
-            "-i",
-            str(tmp_path / "scene"),
-            "-m",
-            str(tmp_path / "model"),
-            "-o",
-            str(output),
-            "--tile",
-            "64",
-        ]
+        given = ["-i", str(real_scene.series), "-m", str(real_scene.model), "-o", str(output), "--tile", "64"]
         return [sys.executable, "-m", "pipelines.classify_img_series", *given]
 
     output = tmp_path / "killed" / "map.tif"
     commits = [kill_at(command(output), output, count) for count in KILL_AT]
-    dlts(*command(output)[2:], module=True)
-    dlts(*command(tmp_path / "undisturbed" / "map.tif")[2:], module=True)
+    for each in (output, tmp_path / "undisturbed" / "map.tif"):
+        subprocess.run(command(each), check=True, capture_output=True, env=real_environment())
     with capsys.disabled():
         print(f"\n  tiles committed at each kill, of 49: {commits}")
     assert sum(0 < count < 49 for count in commits) >= 6
@@ -255,21 +260,15 @@ def test_ten_kills_change_no_byte_of_a_real_map(
     assert not [path for path in output.parent.iterdir() if path.name.startswith(".tmp")]
 
 
-def dlts(*arguments: str, module: bool = False) -> None:
-    """Run a command of ours to its end."""
-    start = [sys.executable, "-m"] if module else [sys.executable, "-m", "pipelines.cli"]
-    subprocess.run([*start, *arguments], check=True, capture_output=True, env=environment())
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.getcwd()}
-
-
 def kill_at(command: list[str], output: Path, count: int) -> int:
     """Start a run and kill its process group when ``count`` tiles are there; gives how many there were."""
     parts = output.with_name(output.name + ".parts")
     process = subprocess.Popen(
-        command, start_new_session=True, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        start_new_session=True,
+        env=real_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
@@ -159,13 +159,20 @@ def _attributes(classes: ClassTable) -> list[str]:
     return [*lines, "</GDALRasterAttributeTable>"]
 
 
-def assemble(parts: str, mosaic: Mosaic, records: Sequence[TileRecord], output: str) -> None:
+def assemble(
+    parts: str,
+    mosaic: Mosaic,
+    records: Sequence[TileRecord],
+    output: str,
+    when_built: Callable[[], None] | None = None,
+) -> None:
     """Build the raster beside its name, read it back, and rename it; readers never see half of it.
 
     Args:
         parts: folder of the tiles' files.
         records: of all tiles; quarantined ones and those that have none are nodata.
         output: ends in .tif or .img.
+        when_built: called when the raster is sound and about to replace what bears its name.
 
     Raises:
         DltsError: a part cannot be read, or the raster cannot be written or does not hold the tiles.
@@ -203,8 +210,12 @@ def assemble(parts: str, mosaic: Mosaic, records: Sequence[TileRecord], output: 
             raise DltsError(
                 f"cannot write {output}: tile {wrong} did not arrive in it; run the command again"
             )
+        if when_built is not None:
+            when_built()
         if os.path.exists(built + AUX):
             storage.upload(built + AUX, output + AUX)
+        else:
+            storage.remove(output + AUX)  # an older raster's
         os.replace(built, aside)
 
 

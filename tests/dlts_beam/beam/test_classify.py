@@ -8,6 +8,7 @@ from pathlib import Path
 import apache_beam as beam
 import numpy as np
 import pytest
+from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import translations
 
@@ -21,7 +22,7 @@ from dlts_beam.beam.classify import (
     _ReadWindows,
     _WriteTiles,
 )
-from dlts_beam.beam.handler import Cube, Probabilities, Unread
+from dlts_beam.beam.handler import NAMESPACE, Cube, Probabilities, Unread, WindowModelHandler
 from dlts_beam.beam.runner import parse_options, run_pipeline
 from dlts_beam.grid import Window, iter_tiles, split_window
 from dlts_beam.spec import ModelSpec
@@ -80,6 +81,39 @@ def test_every_tile_gets_one_record(tmp_path: Path) -> None:
         (task.tile.key, task.key) for task in tasks()
     ]
     assert sum(record.classified + record.nodata for record in records) == HEIGHT * WIDTH
+
+
+def test_metrics_count_tiles_pixels_bytes_and_time(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = pipeline | beam.Create(tasks()) | ClassifyTiles(settings)
+
+    result = run_pipeline(build, parse_options(["--direct_num_workers", "2"]))
+    counted = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    found = {counter.key.metric.name: counter.committed for counter in counted}
+    assert (found["tiles"], found["pixels"]) == (len(tasks()), HEIGHT * WIDTH)
+    # Every window is read once with its halo of one pixel: float32 values and their validity.
+    windows = [window for task in tasks() for window in split_window(task.tile.window, 8, 8)]
+    read = [window.grow(1).intersect(Window(0, 0, HEIGHT, WIDTH)) for window in windows]
+    cells = sum(window.pixels for window in read if window is not None)
+    assert found["bytes_read"] == cells * len(settings.series.steps) * len(settings.series.bands) * 5
+    assert 0 < found["pixels_computed"] <= HEIGHT * WIDTH
+    assert {"read_micros", "wait_micros", "prepare_micros", "infer_micros", "write_micros"} <= set(found)
+    assert found["read_micros"] > 0
+    assert found["infer_micros"] > 0
+
+
+def test_all_workers_of_a_process_share_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads, load = [], WindowModelHandler.load_model
+    monkeypatch.setattr(WindowModelHandler, "load_model", lambda self: (loads.append(1), load(self))[1])
+    settings = settings_of(tmp_path)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = pipeline | beam.Create(tasks(8)) | ClassifyTiles(settings)
+
+    run_pipeline(build, parse_options(["--direct_num_workers", "4"]))
+    assert len(loads) == 1
 
 
 def test_cubes_are_never_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def test_the_map_is_the_same(tmp_path: Path):
     for name in wanted.keys() - {"map.tif.run.json"}:
         assert made[name] == wanted[name], name
     # A last step that is done again, as services may do, changes nothing; nor does a second job.
-    finish_map([], planned, 0.0)
+    finish_map([], planned, 0.0, frozenset())
     assert submit_map(planned, parse_options(ONE_WORKER)) == 0
     assert files_of(detached) == made
 
@@ -50,7 +50,7 @@ def test_the_map_is_the_same(tmp_path: Path):
 def test_a_tile_that_is_gone_is_no_map(tmp_path: Path):
     planned = planned_map(random_scene(tmp_path / "series", 20, 30), tmp_path, tmp_path / "map.tif")
     with pytest.raises(DltsError, match=r"^4 of 4 tiles, such as \S+, are not in \S+map.tif.parts as they"):
-        finish_map([], planned, 0.0)
+        finish_map([], planned, 0.0, frozenset())
     assert not (tmp_path / "map.tif").exists()
 
 

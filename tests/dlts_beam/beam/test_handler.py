@@ -79,6 +79,8 @@ def test_a_model_that_gives_no_probabilities_is_told(tmp_path: Path) -> None:
     window = Window(0, 0, 4, 30)
 
     class Broken:
+        spec = handler._serving
+
         def predict(self, strip: np.ndarray) -> np.ndarray:
             return np.full((64, 2), np.nan, np.float32)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dlts_beam.engines import ENGINES, load_engine
+from dlts_beam.engines import ENGINES, load_engine, tensorflow
 from dlts_beam.errors import DltsError
 from dlts_beam.spec import ServingSpec
 from tests.trainer.serving.agreement import make_model, make_strip, patches_of, small_settings
@@ -79,10 +79,45 @@ def test_an_unknown_engine_is_refused(served) -> None:
         load_engine(served[0], served[1], "abacus")
 
 
+def test_a_gpu_gets_longer_strips(served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The endpoint for GPUs, computed on the CPU: of 4096 pixels, the same answers for the same patches."""
+    folder, spec, strip, wanted = served
+    monkeypatch.setattr(tensorflow, "_set_up", lambda tf, threads, gpu: None)
+    engine = load_engine(folder, spec, "tensorflow", gpu=True)
+    assert engine.spec == replace(spec, batch=4096)
+    wide = np.zeros(engine.spec.strip_shape, np.float32)
+    wide[:, :, 1000 : 1000 + strip.shape[2]] = strip
+    found = engine.predict(wide)
+    assert found.shape == (4096, 3)
+    np.testing.assert_allclose(found[1000 : 1000 + len(wanted)], wanted, atol=1e-4)
+
+
+def test_tfx_bsl_is_missed_in_one_sentence(served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tfx_bsl.public.beam.run_inference", None)
+    with pytest.raises(DltsError, match=r"for Linux x86_64 and macOS arm64 only: .* or use --engine onnx"):
+        load_engine(served[0], served[1], "tfx-bsl")
+
+
+def test_a_model_of_before_tfx_bsl_is_told(served, tmp_path) -> None:
+    """Its SavedModel has one endpoint only."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec(served[1].strip_shape)])
+    def serve(strip):
+        return strip[0, 0, :32, :1] * tf.ones((32, 3))
+
+    module = tf.Module()
+    module.serve = serve
+    tf.saved_model.save(module, str(tmp_path / "saved_model"), signatures={"serve": serve})
+    with pytest.raises(DltsError, match=r"tfx-bsl cannot serve .*: export the model again"):
+        load_engine(str(tmp_path), served[1], "tfx-bsl")
+
+
 def test_the_package_loads_no_runtime() -> None:
     code = (
         "import sys, dlts_beam.engines, dlts_beam.engines.onnx, dlts_beam.engines.tensorflow;"
-        "print([m for m in ('tensorflow', 'onnxruntime', 'onnx', 'keras') if m in sys.modules])"
+        "import dlts_beam.engines.tfx_bsl;"
+        "print([m for m in ('tensorflow', 'onnxruntime', 'onnx', 'keras', 'tfx_bsl') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -1,0 +1,105 @@
+"""tfx-bsl: its own model handler for Beam's RunInference, over the SavedModel of a serving folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlts_beam import storage
+from dlts_beam.engines.strips import checked_strip
+from dlts_beam.errors import DltsError
+from dlts_beam.spec import ServingSpec
+
+SAVED_MODEL = "saved_model"
+NUMBERS, BYTES = "serve", "serve_bytes"  # endpoints; tfx-bsl can feed the second one only
+# The handler makes its session without settings, so these say what is said elsewhere: one thread for each
+# worker, and no GPU, whose results would be others.
+_SESSION = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "CUDA_VISIBLE_DEVICES": "-1"}
+
+
+def create_handler(folder: str, spec: ServingSpec) -> Any:
+    """tfx-bsl's ``CreateModelHandler`` for a serving folder: requests in, PredictionLogs out, one by one.
+
+    Raises:
+        DltsError: if tfx-bsl is not installed, or the SavedModel is missing, broken or of other shapes.
+    """
+    for name, value in _SESSION.items():
+        os.environ[name] = value
+    try:
+        from tfx_bsl.public.beam.run_inference import CreateModelHandler
+        from tfx_bsl.public.proto.model_spec_pb2 import InferenceSpecType
+    except ImportError as error:
+        raise DltsError(
+            "the engine tfx-bsl needs tfx-bsl, which there is for Linux x86_64 and macOS arm64 only: install"
+            " dlts-beam[beam] there, or use --engine onnx or tensorflow"
+        ) from error
+
+    path = storage.join(folder, SAVED_MODEL)
+    _check_shapes(path, spec)
+    # It loads models in a way that TensorFlow calls old, in two lines of warning each time.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    wanted = InferenceSpecType()
+    wanted.saved_model_spec.model_path = path
+    wanted.saved_model_spec.signature_name.append(BYTES)
+    wanted.batch_parameters.min_batch_size = wanted.batch_parameters.max_batch_size = 1
+    return CreateModelHandler(wanted)
+
+
+def _check_shapes(path: str, spec: ServingSpec) -> None:
+    """Both endpoints must be there, with the shapes of the spec: in a session it is too late to tell."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    graph = storage.join(path, "saved_model.pb")
+    if not storage.exists(graph):
+        raise DltsError(f"there is no SavedModel in {path}: export the model again, or use --engine onnx")
+    try:
+        (meta,) = SavedModel.FromString(storage.read_bytes(graph)).meta_graphs
+        (given,) = meta.signature_def[NUMBERS].inputs.values()
+        (answer,) = meta.signature_def[BYTES].outputs.values()
+    except (DecodeError, ValueError) as error:
+        raise DltsError(f"tfx-bsl cannot serve the SavedModel {path}: export the model again") from error
+    shapes = [tuple(int(side.size) for side in found.tensor_shape.dim) for found in (given, answer)]
+    wanted = [spec.strip_shape, (1, spec.batch, spec.classes)]
+    if shapes != wanted:
+        raise DltsError(
+            f"{path} takes {shapes[0]} and gives {shapes[1]}, but its spec says {wanted[0]} and {wanted[1]};"
+            " export the model again"
+        )
+
+
+def request_of(strip: NDArray[np.float32], spec: ServingSpec) -> bytes:
+    """What the endpoint is fed: the strip's numbers as little-endian bytes."""
+    return checked_strip(strip, spec).astype("<f4", copy=False).tobytes()
+
+
+def answer_of(log: Any) -> NDArray[np.float32]:
+    """Probabilities (N, K) out of a PredictionLog, which also carries the whole request."""
+    import tensorflow as tf
+
+    (answer,) = log.predict_log.response.outputs.values()
+    probabilities: NDArray[np.float32] = tf.make_ndarray(answer)[0]
+    return probabilities
+
+
+class TfxBslEngine:
+    """The handler outside of a pipeline: one strip after the other."""
+
+    def __init__(self, folder: str, spec: ServingSpec) -> None:
+        """Load ``saved_model/`` of the folder.
+
+        Raises:
+            DltsError: if tfx-bsl is not installed, or the model is missing, broken or of other shapes.
+        """
+        self.spec = spec
+        self._handler = create_handler(folder, spec)
+        self._session = self._handler.load_model()
+
+    def predict(self, strip: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine.predict`."""
+        (log,) = self._handler.run_inference([request_of(strip, self.spec)], self._session)
+        return answer_of(log)
