@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parent.parent
 SECONDS = 60.0  # for a server to answer on a busy machine
 
 
@@ -81,8 +82,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def gcs_emulator(bucket: str) -> Iterator[str]:
     """Address of an emulator of Google Cloud Storage, in memory, with one bucket."""
     port = free_port()
-    start = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host", "127.0.0.1"]
-    with server([*start, "--port", str(port), "--in-memory", "--quiet", "--default-bucket", bucket], port):
+    with server([sys.executable, "-m", "tests.gcs_emulator", str(port), bucket], port, cwd=ROOT):
         yield f"http://127.0.0.1:{port}"
 
 

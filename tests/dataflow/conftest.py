@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +17,7 @@ from dlts_beam.storage import gcs
 from pipelines.generate_img_series import main as generate_img_series
 from tests.fakes import make_model, random_scene
 from tests.helpers import pixel_centres, write_points
+from tests.servers import gcs_emulator
 
 BUCKET = "gs://dlts-test"
 IMAGE = "region-docker.pkg.dev/project/images/dlts-worker:0.1.0-beam2.77.0"
@@ -31,52 +27,29 @@ FLAGS = (
 )  # fmt: skip
 # Saves the seconds in which pip lists what is installed here, for the job's log.
 QUICK = "--experiments=disable_logging_submission_environment"
-_SECONDS = 30
 
 
 @pytest.fixture(scope="package")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def bucket() -> Iterator[str]:
     """A bucket of an emulator, which every library here is pointed at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--in-memory", "--default-bucket", BUCKET.removeprefix("gs://")]
-    log = (tmp_path_factory.mktemp("emulator") / "log").open("w")
-    server = subprocess.Popen(command, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}"
     patch = pytest.MonkeyPatch()
-    for name, value in {
-        "STORAGE_EMULATOR_HOST": address,
-        "CPL_GS_ENDPOINT": f"{address}/",
-        "GS_NO_SIGN_REQUEST": "YES",
-        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-        "GOOGLE_CLOUD_PROJECT": "test-project",
-    }.items():
-        patch.setenv(name, value)
-    # There are no credentials to find; Beam would look for them for half a minute.
-    patch.setattr(auth._Credentials, "_credentials_init", True)
-    gcs._client_of.cache_clear()
-    try:
-        _wait_for(f"{address}/storage/v1/b", server)
-        yield BUCKET
-    finally:
-        patch.undo()
+    with gcs_emulator(BUCKET.removeprefix("gs://")) as address:
+        for name, value in {
+            "STORAGE_EMULATOR_HOST": address,
+            "CPL_GS_ENDPOINT": f"{address}/",
+            "GS_NO_SIGN_REQUEST": "YES",
+            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+            "GOOGLE_CLOUD_PROJECT": "test-project",
+        }.items():
+            patch.setenv(name, value)
+        # There are no credentials to find; Beam would look for them for half a minute.
+        patch.setattr(auth._Credentials, "_credentials_init", True)
         gcs._client_of.cache_clear()
-        server.terminate()
-        server.wait(_SECONDS)
-        log.close()
-
-
-def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + _SECONDS
-    while time.monotonic() < end and server.poll() is None:
         try:
-            with urllib.request.urlopen(address, timeout=1):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError("the storage emulator does not answer")
+            yield BUCKET
+        finally:
+            patch.undo()
+            gcs._client_of.cache_clear()
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,9 @@ def test_a_pool_killed_before_its_worker_reports_ends_the_run(
             lambda: any(started(own) for own in pools.folders), remote, pools.flags, pools.pools, launcher
         )
     assert status == 1
-    assert told.splitlines()[-1].startswith("error: a worker ended in mid-run, or never came")
+    # The second worker may have been asked for just before the pools went, or just after.
+    ends = ("error: a worker ended in mid-run, or never came", "error: the worker pool at localhost:")
+    assert told.splitlines()[-1].startswith(ends)
     assert seconds < SECONDS
 
 
