@@ -182,7 +182,7 @@ class EpochsOfTraining:
             )
 
     def run(self) -> dict[str, float]:
-        """``loss``, ``accuracy``, ``val_loss`` and ``val_accuracy`` where there is a split, ``learning_rate``.
+        """``loss``, ``accuracy``, ``learning_rate``, and ``val_loss`` and ``val_accuracy`` with a split.
 
         Raises:
             LossIsNanError: the loss is not finite.

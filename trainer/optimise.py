@@ -11,7 +11,7 @@ from trainer.settings import PLATEAU_EPOCHS, PLATEAU_FACTOR, FitSettings
 
 
 class OneStepAdamW(keras.optimizers.AdamW):
-    """Keras' AdamW, with one operation for each variable where Keras takes ten: small models are all overhead."""
+    """Keras' AdamW with one operation for each variable where Keras takes ten."""
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         """Updates the variable and its moments."""
