@@ -102,9 +102,11 @@ class Loop:
             went, sums, rate = graph(batches, tf.constant(size), sums)
             done += int(went)
             seconds = time.perf_counter() - began
+            # Workers know each other's sums by the number of the step in its call, so all must make the same
+            # calls: one for each step, since their clocks differ.
             if seconds > CALL_SECONDS:
                 self._call[training] = max(1, size // 2)
-            elif seconds < CALL_SECONDS / 4:
+            elif seconds < CALL_SECONDS / 4 and self.devices.workers == 1:
                 self._call[training] = max(2 * size, self._call[training])
             if not math.isfinite(float(sums[0])):
                 raise LossIsNanError(0, f"batch {done}")
