@@ -82,6 +82,19 @@ def test_no_batch_is_a_small_rest(replicas: int) -> None:
         assert max(sizes) - min(sizes) <= replicas
 
 
+def test_replicas_share_the_validation_split() -> None:
+    data = replace(make_data(600, 0), validation=np.arange(521))
+    whole = [x[:, :, 0, 0, 0] for x, _, _ in validation_feed(data).as_numpy_iterator()]
+    assert [len(batch) for batch in whole] == [173, 174, 174]
+    np.testing.assert_array_equal(np.concatenate(whole), data.series[:521, :, 0, 0, 0])
+    shares = []
+    for piece in range(2):
+        batches = validation_feed(data, 2, [piece]).as_numpy_iterator()
+        shares.append(np.concatenate([x[:, 0, 0, 0, 0] for x, _, _ in batches]))
+    assert [len(share) for share in shares] == [261, 260]
+    np.testing.assert_array_equal(np.sort(np.concatenate(shares)), np.sort(data.series[:521, 0, 0, 0, 0]))
+
+
 def test_mapped_series_give_the_same_batches(tmp_path: Path) -> None:
     data = make_data()
     mapped = np.memmap(tmp_path / "series", np.float32, "w+", shape=data.series.shape)
