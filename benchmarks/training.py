@@ -3,10 +3,11 @@
     python -m benchmarks.training [--models lstm mlp conv_bilstm] [--samples 2000] [--batch-size 32]
 
 The input is what training reads: arrays prepared from samples, shuffled, gathered and batched by tf.data,
-plain, with augmentation, and from a mapped scratch file. The model alone trains on a batch that lies ready
-in memory. Each round measures everything once, in turn, so that a change in the machine's speed meets all
-alike; the best of the rounds counts. The last line is one JSON object; ``together`` is the share of the
-slower of input and model that both together reach, and should be at least 0.9.
+plain, with augmentation, and from a mapped scratch file, drained by a graph that does nothing else. The
+model alone trains on a batch that lies ready in memory. Each round measures everything once, in turn, so
+that a change in the machine's speed meets all alike; the best of the rounds counts. The last line is one
+JSON object; ``together`` is the share of the slower of input and model that both together reach, and should
+be at least 0.9.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,9 +56,10 @@ def measure(name: str, samples: int, batch_size: int, rounds: int) -> dict[str, 
     import tensorflow as tf
 
     from trainer.augment import make_augment
+    from trainer.devices import choose_devices
     from trainer.feed import FitData, steps_per_epoch, training_feed
+    from trainer.loop import Loop
     from trainer.models import ModelShape, build_model, find_architecture
-    from trainer.optimise import compile_model
     from trainer.settings import FitSettings
 
     shape = find_architecture(name).fit_shape(ModelShape(STEPS, BANDS, 3, CLASSES))
@@ -75,25 +77,34 @@ def measure(name: str, samples: int, batch_size: int, rounds: int) -> dict[str, 
     settings = FitSettings(batch_size=batch_size, jitter=0.05, time_shift=1, drop_dates=0.05)
     augment = make_augment(settings, data.scale)
     steps = steps_per_epoch(data, batch_size)
-    model = build_model(name, shape)
-    compile_model(model, settings, steps)
+    loop = Loop(build_model(name, shape), settings, steps, choose_devices())
 
     def feed(data: FitData = data, augment: Any = None) -> tf.data.Dataset:
         """Two epochs, the first one to get going."""
         return training_feed(data, 2, batch_size, 0, 2, augment)
 
+    @tf.function(autograph=False)
+    def drain(batches: Any) -> tf.Tensor:
+        first = (tf.constant(0), tf.constant(0.0))
+        return tf.while_loop(
+            lambda number, _: number < steps,
+            lambda number, seen: (number + 1, seen + tf.reduce_sum(next(batches)[2])),
+            first,
+        )[1]
+
+    def rate(work: Callable[[Any], object], batches: tf.data.Dataset) -> float:
+        """Samples per second of the second epoch."""
+        iterator = iter(batches)
+        work(iterator)
+        started = time.perf_counter()
+        work(iterator)
+        return samples / (time.perf_counter() - started)
+
     def read(batches: tf.data.Dataset) -> float:
-        stamps = [time.perf_counter()]
-        for number, _ in enumerate(batches, start=1):
-            if number % steps == 0:
-                stamps.append(time.perf_counter())
-        return samples / (stamps[2] - stamps[1])
+        return rate(drain, batches)
 
     def fit(batches: tf.data.Dataset) -> float:
-        stamps: list[float] = []
-        clock = tf.keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: stamps.append(time.perf_counter()))
-        model.fit(batches, steps_per_epoch=steps, epochs=2, verbose=0, callbacks=[clock], shuffle=False)
-        return samples / (stamps[1] - stamps[0])
+        return rate(lambda iterator: loop.run(iterator, steps, training=True), batches)
 
     with tempfile.TemporaryFile() as file:
         mapped = np.memmap(file, np.float32, "w+", shape=size)

@@ -76,16 +76,7 @@ def training_feed(
             lambda number: (order[bounds[number] : bounds[number + 1]], epoch * _EPOCH_STRIDE + number)
         )
 
-    def cut(batch: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
-        parts = [(batch[piece::replicas], number * replicas + piece) for piece in pieces or ()]
-        cut_up = tf.data.Dataset.from_tensors(parts[0])
-        for part in parts[1:]:
-            cut_up = cut_up.concatenate(tf.data.Dataset.from_tensors(part))
-        return cut_up
-
-    numbered = tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch)
-    if pieces is not None:
-        numbered = numbered.flat_map(cut)
+    numbered = _cut_up(tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch), replicas, pieces)
     look_up = _look_up(data, data.weights)
 
     def example(batch: tf.Tensor, number: tf.Tensor) -> tuple[Any, Any, Any]:
@@ -97,13 +88,41 @@ def training_feed(
     return _finish(numbered.map(example, num_parallel_calls=2))
 
 
-def validation_feed(data: FitData) -> tf.data.Dataset | None:
-    """Batches of the validation split in order, all of weight 1; None where it is empty."""
-    if not len(data.validation):
-        return None
-    batches = tf.data.Dataset.from_tensor_slices(data.validation).batch(EVALUATION_BATCH)
+def validation_batches(data: FitData, replicas: int = 1) -> int:
+    """Batches in the validation split; 0 where it is empty."""
+    return -(-len(data.validation) // (EVALUATION_BATCH * replicas))
+
+
+def validation_feed(
+    data: FitData, replicas: int = 1, pieces: Sequence[int] | None = None
+) -> tf.data.Dataset:
+    """Batches (series, one-hot classes, weights of 1) of the validation split, once and in order.
+
+    They are dealt out evenly, so that with ``pieces``, as in `training_feed`, no piece is empty.
+    """
+    places, count = tf.constant(data.validation), len(data.validation)
+    steps = validation_batches(data, replicas)
+    bounds = tf.constant([number * count // steps for number in range(steps + 1)], tf.int64)
+    numbers = tf.data.Dataset.range(steps)
+    batches = numbers.map(lambda number: (places[bounds[number] : bounds[number + 1]], number))
+    numbered = _cut_up(batches, replicas, pieces)
     look_up = _look_up(data, np.ones(len(data.class_ids), np.float32))
-    return _finish(batches.map(look_up, num_parallel_calls=2))
+    return _finish(numbered.map(lambda batch, _: look_up(batch), num_parallel_calls=2))
+
+
+def _cut_up(numbered: tf.data.Dataset, replicas: int, pieces: Sequence[int] | None) -> tf.data.Dataset:
+    """Batches (places, number), each cut into one part per replica; only the ``pieces`` come."""
+    if pieces is None:
+        return numbered
+
+    def cut(batch: tf.Tensor, number: tf.Tensor) -> tf.data.Dataset:
+        parts = [(batch[piece::replicas], number * replicas + piece) for piece in pieces]
+        cut_up = tf.data.Dataset.from_tensors(parts[0])
+        for part in parts[1:]:
+            cut_up = cut_up.concatenate(tf.data.Dataset.from_tensors(part))
+        return cut_up
+
+    return numbered.flat_map(cut)
 
 
 def _look_up(data: FitData, sample_weights: NDArray[np.float32]) -> Any:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import keras
 import numpy as np
@@ -14,14 +12,17 @@ import numpy as np
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
 from trainer.augment import make_augment
+from trainer.curves import Curves
 from trainer.devices import Devices, choose_devices
-from trainer.feed import FitData, steps_per_epoch, training_feed, validation_feed
+from trainer.feed import FitData, steps_per_epoch
 from trainer.folder import ModelFolder
+from trainer.loop import Loop, LossIsNanError
 from trainer.models import branches_of
-from trainer.optimise import compile_model, is_stopped, plateau_rate
+from trainer.optimise import is_stopped, plateau_rate
 from trainer.progress import (
     CHECKPOINT,
     Progress,
+    Weights,
     capture,
     load_checkpoint,
     restore,
@@ -29,7 +30,7 @@ from trainer.progress import (
     set_branches,
 )
 from trainer.settings import FitSettings
-from trainer.workers import LossIsNanError, fit_with_workers
+from trainer.workers import telling_of_lost_workers
 
 Log = Callable[[str], None]
 _BRANCH_SEED = 1_000_003  # branches of one model see their samples in different orders
@@ -70,32 +71,36 @@ def fit_model(
     state = load_checkpoint(path, key)
     done = list(state.done) if state else []
     if state:
-        epochs = len(state.current.history)
+        reached = len(state.current.history)
         where = f" of {state.current.branch}" if len(branches) > 1 else ""
-        log(f"going on after epoch {epochs}{where}, where an earlier run was stopped")
+        log(f"going on after epoch {reached}{where}, where an earlier run was stopped")
     for branch, progress in zip(branches, done, strict=False):
         branch.set_weights(progress.best["last"])
+    steps = steps_per_epoch(data, settings.batch_size, devices.replicas)
+    epochs = settings.epochs_of(steps)
+    loops: list[Loop] = []
     with folder.log_folder() as logs:
         for number in range(len(done), len(branches)):
             branch = branches[number]
             progress = state.current if state else Progress(branch.name)
-            steps = steps_per_epoch(data, settings.batch_size, devices.replicas)
-            epochs = settings.epochs_of(steps)
-            with devices.scope():
-                compile_model(branch, settings, steps * epochs)
-                if state:
-                    restore(branch, state)
-                    state = None
+            loop = next((one for one in loops if one.fits(branch)), None)
+            if loop is None:
+                loop = Loop(branch, settings, steps * epochs, devices)
+                loops.append(loop)
+            loop.start(branch)
+            if state:
+                restore(loop.model, loop.optimizer, state)
+                state = None
             keeper = Keeper(progress, settings, epochs, bool(len(data.validation)), log)
             keeper.prefix = f"{branch.name}  " if len(branches) > 1 else ""
             if devices.is_chief:
-                keeper.save = partial(_save, path, key, branch, done, progress)
+                keeper.save = partial(_save, path, key, loop, done, progress)
             log_folder = storage.join(logs, branch.name) if len(branches) > 1 else logs
             try:
-                _fit_branch(branch, number, data, settings, keeper, log_folder, devices)
+                _fit_branch(loop, number, data, keeper, log_folder, devices)
             except LossIsNanError as stop:
-                reached = [*done, progress]
-                raise _explain_nan(stop, model, branches, reached, folder, devices.is_chief) from None
+                so_far = [*done, progress]
+                raise _explain_nan(stop, model, branches, so_far, folder, devices.is_chief) from None
             done.append(progress)
     set_branches(branches, done, "last")
     if devices.is_chief:
@@ -108,8 +113,8 @@ def _silent(line: str) -> None:
     """Takes the lines of workers other than the chief."""
 
 
-def _save(path: str, key: str, branch: keras.Model, done: Sequence[Progress], current: Progress) -> None:
-    save_checkpoint(path, key, capture(branch, done, current))
+def _save(path: str, key: str, loop: Loop, done: Sequence[Progress], current: Progress) -> None:
+    save_checkpoint(path, key, capture(loop.model, loop.optimizer, done, current))
 
 
 def write_models(
@@ -127,52 +132,24 @@ def write_models(
 
 
 def _fit_branch(
-    branch: keras.Model,
-    number: int,
-    data: FitData,
-    settings: FitSettings,
-    keeper: Keeper,
-    log_folder: str,
-    devices: Devices,
+    loop: Loop, number: int, data: FitData, keeper: Keeper, log_folder: str, devices: Devices
 ) -> None:
     first = len(keeper.progress.history)
-    if first >= keeper.epochs or is_stopped(settings, keeper.progress.history, keeper.watched):
+    if first >= keeper.epochs or is_stopped(loop.settings, keeper.progress.history, keeper.watched):
         return
-    seed = settings.seed + _BRANCH_SEED * number
-    augment = make_augment(settings, data.scale)
-    if devices.workers > 1:
-        fit_with_workers(branch, data, settings, keeper, devices, seed, augment, log_folder)
-        return
-    branch.fit(
-        training_feed(data, seed, settings.batch_size, first, keeper.epochs, augment, devices.replicas),
-        steps_per_epoch=steps_per_epoch(data, settings.batch_size, devices.replicas),
-        initial_epoch=first,
-        epochs=keeper.epochs,
-        validation_data=validation_feed(data),
-        callbacks=[
-            Guard(),
-            keeper,
-            keras.callbacks.TensorBoard(log_folder, write_graph=False, profile_batch=0),
-        ],
-        verbose=0,
-        shuffle=False,  # the feed has its own order
-    )
+    seed = loop.settings.seed + _BRANCH_SEED * number
+    augment = make_augment(loop.settings, data.scale)
+    epochs = loop.epochs(data, first, keeper.epochs, seed, augment)
+    with telling_of_lost_workers(), Curves(log_folder if devices.is_chief else None) as curves:
+        for epoch in range(first, keeper.epochs):
+            started = time.monotonic()
+            measured = epochs.run()
+            curves.add(epoch, measured)
+            if keeper.take(measured, time.monotonic() - started, loop):
+                return
 
 
-class Guard(keras.callbacks.Callback):
-    """Stops at the first batch whose loss is not finite."""
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Remembers the epoch."""
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Raises `LossIsNanError`."""
-        if not math.isfinite(float((logs or {})["loss"])):
-            raise LossIsNanError(self.epoch + 1, batch + 1)
-
-
-class Keeper(keras.callbacks.Callback):
+class Keeper:
     """Keeps the history, the best and the last weights; prints a line, sets the rate, stops, checkpoints.
 
     Attributes:
@@ -185,7 +162,6 @@ class Keeper(keras.callbacks.Callback):
     def __init__(
         self, progress: Progress, settings: FitSettings, epochs: int, has_validation: bool, log: Log
     ) -> None:
-        super().__init__()
         self.progress, self.settings, self.epochs, self.log = progress, settings, epochs, log
         self.has_validation = has_validation
         self.watched = "val_loss" if has_validation else "loss"
@@ -193,38 +169,36 @@ class Keeper(keras.callbacks.Callback):
         self.save: Callable[[], None] = lambda: None
         self.saved = time.monotonic()
 
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Starts the clock."""
-        self.started = time.monotonic()
+    def take(self, measured: Mapping[str, float], seconds: float, loop: Loop) -> bool:
+        """Take an epoch over; whether it was the last one because none was better for long.
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Takes the epoch over, or raises `LossIsNanError`."""
-        measured = {name: float(value) for name, value in (logs or {}).items()}
-        if not math.isfinite(measured[self.watched]):
-            raise LossIsNanError(epoch + 1, None)
+        Raises:
+            LossIsNanError: a weight is not finite; behind a ReLU that does not show in the loss.
+        """
         history = self.progress.history
-        seconds = round(time.monotonic() - self.started, 3)
-        row: dict[str, float] = {"epoch": epoch + 1, "seconds": seconds}
-        names = [name for name in ("loss", "accuracy", "val_loss", "val_accuracy") if name in measured]
-        row |= {name: measured[name] for name in names}
-        row["learning_rate"] = float(np.asarray(self.model.optimizer.learning_rate))
+        epoch = len(history) + 1
+        weights = loop.model.get_weights()
+        if not all(np.isfinite(values).all() for values in weights):
+            raise LossIsNanError(epoch, "the weights")
+        row: dict[str, float] = {"epoch": epoch, "seconds": round(seconds, 3), **measured}
         history.append(row)
-        self._keep(epoch)
+        self._keep(weights)
+        names = [name for name in ("loss", "accuracy", "val_loss", "val_accuracy") if name in row]
         shown = "  ".join(f"{name} {row[name]:.4f}" for name in names)
         width = len(str(self.epochs))
-        self.log(f"{self.prefix}epoch {epoch + 1:{width}}/{self.epochs}  {shown}  {seconds:.1f} s")
+        self.log(f"{self.prefix}epoch {epoch:{width}}/{self.epochs}  {shown}  {seconds:.1f} s")
         if self.settings.lr_decay == "plateau":
-            self.model.optimizer.learning_rate = plateau_rate(self.settings, history, self.watched)
-        if is_stopped(self.settings, history, self.watched):
+            loop.optimizer.learning_rate = plateau_rate(self.settings, history, self.watched)
+        stopped = is_stopped(self.settings, history, self.watched)
+        if stopped:
             waited = self.settings.early_stopping
             self.log(f"{self.prefix}stopped early: no better {self.watched} in {waited} epochs")
-            self.model.stop_training = True
         if time.monotonic() - self.saved >= self.settings.checkpoint_seconds:
             self.save()
             self.saved = time.monotonic()
+        return stopped
 
-    def _keep(self, epoch: int) -> None:
-        weights = self.model.get_weights()
+    def _keep(self, weights: Weights) -> None:
         before, row = self.progress.history[:-1], self.progress.history[-1]
         better = {"last": True, "loss": True, "acc": True}
         if self.has_validation:
@@ -233,7 +207,7 @@ class Keeper(keras.callbacks.Callback):
         for name, is_better in better.items():
             if is_better:
                 self.progress.best[name] = weights
-                self.progress.best_epoch[name] = epoch + 1
+                self.progress.best_epoch[name] = len(before) + 1
 
 
 def _explain_nan(
@@ -245,7 +219,7 @@ def _explain_nan(
     is_chief: bool,
 ) -> DltsError:
     """Write what there is, and say what happened."""
-    place = f"epoch {stop.epoch}" + (f", batch {stop.batch}" if stop.batch else " (on the validation split)")
+    place = f"epoch {stop.epoch}, {stop.where}"
     if len(branches) > 1:
         place += f" of {reached[-1].branch}"
     if len(reached) == len(branches) and reached[-1].history:

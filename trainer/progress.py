@@ -62,23 +62,29 @@ def epochs_of(reached: Sequence[Progress], name: str) -> tuple[int, ...]:
     return tuple(progress.best_epoch[name] for progress in reached)
 
 
-def capture(model: keras.Model, done: Sequence[Progress], current: Progress) -> State:
+def capture(
+    model: keras.Model, optimizer: keras.Optimizer, done: Sequence[Progress], current: Progress
+) -> State:
     """The state at the end of an epoch."""
-    return State(
-        done=list(done),
-        current=current,
-        variables=[np.asarray(variable) for variable in model.variables],
-        optimizer=[np.asarray(variable) for variable in model.optimizer.variables],
-    )
+    variables, of_optimizer = values_of(model.variables), values_of(optimizer.variables)
+    return State(list(done), current, variables, of_optimizer)
 
 
-def restore(model: keras.Model, state: State) -> None:
-    """Put a compiled model and its optimizer back to where they were."""
-    model.optimizer.build(model.trainable_variables)
-    pairs = [(model.variables, state.variables), (model.optimizer.variables, state.optimizer)]
-    for variables, values in pairs:
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+def restore(model: keras.Model, optimizer: keras.Optimizer, state: State) -> None:
+    """Put a model and its optimizer back to where they were."""
+    assign_all(model.variables, state.variables)
+    assign_all(optimizer.variables, state.optimizer)
+
+
+def values_of(variables: Sequence[Any]) -> Weights:
+    """The variables' values."""
+    return [np.asarray(variable) for variable in variables]
+
+
+def assign_all(variables: Sequence[Any], values: Weights) -> None:
+    """Give the variables these values, in order."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def save_checkpoint(path: str, key: str, state: State) -> None:

@@ -34,7 +34,8 @@ def test_without_a_gpu_the_cpu_trains() -> None:
 def test_two_devices_learn_what_one_learns(tmp_path: Path) -> None:
     write_fake(tmp_path / "s", make_fake((40, 40)))
     flags = ["-i", str(tmp_path / "s"), "--model", "lstm", "-e", "3", "-l", "0.01", "-b", "8"]
-    flags += ["--no-random-forest", "--model-config", '{"units": 4}']
+    flags += ["--no-random-forest", "--model-config", '{"units": 4}', "--optimizer", "adamw"]
+    flags += ["--lr-decay", "cosine", "--warmup", "0.1"]
     two = [*flags, "-o", str(tmp_path / "two"), "--devices", "CPU:0,CPU:1"]
     found = subprocess.run([sys.executable, "-c", TWO, *two], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
-from trainer.listing import model_table
-from trainer.models import ARCHITECTURES, ModelShape
+import pytest
+
+from trainer.__main__ import main
+from trainer.models import ARCHITECTURES
 
 
-def test_every_model_is_listed_with_its_cost() -> None:
-    lines = model_table(ModelShape(4, 2, 3, 3)).splitlines()
+def test_every_model_is_listed_with_its_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--list-models"])
+    assert stop.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[2:]] == list(ARCHITECTURES)
     for line in lines[2:]:
         parameters, cost = line.split()[1:3]

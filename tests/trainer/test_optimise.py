@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dlts_beam.errors import DltsError
-from trainer.optimise import compile_model, is_stopped, make_optimizer, plateau_rate
+from trainer.optimise import is_stopped, make_optimizer, plateau_rate
 from trainer.settings import FitSettings
 
 
@@ -41,11 +41,31 @@ def test_cosine_warms_up_and_falls_to_zero() -> None:
 
 def test_adamw_leaves_biases_and_norms_alone() -> None:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.BatchNormalization()])
-    compile_model(model, FitSettings(optimizer="adamw", weight_decay=0.5, clip_norm=1.0), 10)
-    model.optimizer.build(model.trainable_variables)
-    decayed = [v.path for v in model.trainable_variables if model.optimizer._use_weight_decay(v)]
+    optimizer = make_optimizer(FitSettings(optimizer="adamw", weight_decay=0.5, clip_norm=1.0), 10)
+    optimizer.build(model.trainable_variables)
+    decayed = [v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)]
     assert [path.split("/")[-1] for path in decayed] == ["kernel"]
-    assert model.optimizer.global_clipnorm == 1.0
+    assert optimizer.global_clipnorm == 1.0
+
+
+def test_adamw_in_one_operation_is_keras_adamw() -> None:
+    generator = np.random.default_rng(0)
+    start = generator.normal(size=(4, 3)).astype(np.float32)
+    gradients = [generator.normal(size=(4, 3)).astype(np.float32) for _ in range(20)]
+    found = []
+    settings = FitSettings(
+        optimizer="adamw", learning_rate=0.1, weight_decay=0.01, lr_decay="cosine", warmup=0.2
+    )
+    ours = make_optimizer(settings, 20)
+    theirs = keras.optimizers.AdamW(ours._learning_rate, weight_decay=0.01, beta_2=0.99)
+    for optimizer in (ours, theirs):
+        variable = keras.Variable(start, name="kernel")
+        optimizer.build([variable])
+        for gradient in gradients:
+            optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        found.append(np.asarray(variable))
+    assert np.abs(found[0] - start).max() > 0.1
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
 def test_epochs_follow_the_bounds_on_updates() -> None:

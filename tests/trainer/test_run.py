@@ -174,6 +174,30 @@ def test_auto_on_two_folders_with_folds(tmp_path: Path, capsys: pytest.CaptureFi
     assert len((tmp_path / "m" / "splits.csv").read_text().splitlines()) == 55
 
 
+def test_leave_one_out_with_weights_and_early_stopping(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = make_fake((24, 24))
+    fake.kept["season"] = [str(2010 + k % 2) for k in range(48)]
+    folder = Path(write_fake(tmp_path / "s", fake))
+    scores = [f"{name},{0.2 + 0.8 * (k % 3 > 0)}" for k, name in enumerate(fake.ids)]
+    (folder / "quality.csv").write_text("\n".join(["id,quality", *scores]) + "\n")
+    flags = ["-i", folder, "-o", tmp_path / "m", "--model", "mlp", "-e", 60, "-l", 0.02, "--no-random-forest"]
+    flags += ["--quality-weights", "--min-quality", 0.1, "--class-weights", "--early-stopping", 2]
+    assert run(*flags, "--leave-out", "season", "--model-config", '{"units": 8}') == 0
+    found = json.loads((tmp_path / "m" / "metrics.json").read_text())
+    cross = found["cross_validation"]
+    assert cross["how"] == "one season left out"
+    assert [(row["fold"], row["samples"]) for row in cross["folds"]] == [
+        ("season 2010", 24),
+        ("season 2011", 24),
+    ]
+    assert cross["overall_accuracy"]["low"] <= cross["overall_accuracy"]["value"]
+    out = capsys.readouterr().out
+    assert "48 samples have a quality of at least 0.1" in out
+    assert "stopped early: no better val_loss in 2 epochs" in out
+
+
 def test_flags_of_the_user_win_over_auto() -> None:
     args = parse_args(["-i", "a", "-o", "b", "--model", "auto", "-l", "0.5"])
     assert (args.model, args.learning_rate, args.members, args.batch_size) == ("ltae_mlp", 0.5, 3, 32)

@@ -21,6 +21,7 @@ from trainer.devices import choose_devices
 from trainer.folder import ModelFolder
 
 FLAGS = ["--model", "mlp", "-e", "12", "-l", "0.001", "-b", "8", "--no-random-forest"]
+FLAGS += ["--optimizer", "adamw", "--lr-decay", "cosine"]
 # Neither noise nor dropout: with them, every replica draws its own.
 FLAGS += ["--model-config", '{"units": 8, "layers": 1, "dropout": 0.0, "noise": 0.0}']
 

@@ -9,7 +9,7 @@ import pytest
 
 from dlts_beam.errors import DltsError
 from trainer.layers import Standardise, Statistics, set_statistics
-from trainer.models import ARCHITECTURES, ModelShape, build_model, find_architecture
+from trainer.models import ARCHITECTURES, ModelShape, branches_of, build_model, find_architecture
 
 
 def test_listing_loads_no_framework() -> None:
@@ -48,6 +48,27 @@ def test_models_survive_safe_loading(name: str, tmp_path) -> None:
     loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     np.testing.assert_array_equal(np.asarray(loaded(series)), np.asarray(model(series)))
     assert not any(isinstance(layer, keras.layers.Lambda) for layer in model._flatten_layers())
+
+
+def test_members_are_averaged() -> None:
+    model = build_model("ltae_mlp", ModelShape(5, 2, 1, 3), {"members": 2, "ltae_width": 8})
+    branches = branches_of(model)
+    assert [branch.name for branch in branches] == ["ltae0", "mlp0", "ltae1", "mlp1"]
+    series = np.random.default_rng(0).normal(size=(4, 5, 1, 1, 2)).astype(np.float32)
+    found = [np.asarray(branch(series)) for branch in branches]
+    assert np.abs(found[0] - found[2]).max() > 1e-4
+    np.testing.assert_allclose(np.asarray(model(series)), np.mean(found, axis=0), rtol=1e-5)
+
+
+def test_positions_of_attention_models_are_days() -> None:
+    series = np.random.default_rng(0).normal(size=(3, 4, 1, 1, 2)).astype(np.float32)
+    for name in ("ltae", "ltae_mlp", "transformer"):
+        found = []
+        for days in ((0.0, 16.0, 32.0, 48.0), (0.0, 1.0, 2.0, 3.0), (0.0, 16.0, 32.0, 90.0)):
+            keras.utils.set_random_seed(1)
+            found.append(np.asarray(build_model(name, ModelShape(4, 2, 1, 3, days))(series)))
+        assert np.abs(found[0] - found[1]).max() > 1e-5
+        assert np.abs(found[0] - found[2]).max() > 1e-5
 
 
 def test_conv_bilstm_refuses_single_pixels_and_names_lstm() -> None:
