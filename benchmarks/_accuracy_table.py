@@ -57,14 +57,15 @@ NOTES = """\
   same ones. Of 2012, `auto` gets 10 of 291 wrong with every seed, and one more with seeds 1 and 2; the
   forest gets 9 wrong, all of them among the 10. Of 2007-2013, `auto` gets the same 9 of 603 wrong with
   every seed, and one more with seed 3; the forest 8, 10 and 8, most of them the same. Six of the errors
-  of either model lie in one block. The intervals are ten times as wide as the difference.
+  of either model lie in one block. The intervals are more than ten times as wide as the
+  difference.
 - What was tried against it: the architectures and the training were read against the recipe line by line,
   and no deviation was found (position in days, noise before the first dense layer, spread per date of at
   least 5 % of the band's, clipping, decay, warm-up, mean of the softmax). More members do not help: one
   pair and three pairs score alike there. Other settings were not compared by validation inside the
   training folds, and none may be chosen by the figures here, so none was changed.
 - One pair on Rondonia and on 2007-2013 stays below the reference by a little more than the reference's
-  spread; the reference is a mean of three, its own error is as large as the difference.
+  spread. The reference is a mean of three; its standard error is about half of the difference.
 - The forest's figures differ a little from those in the READMEs of the sets where folds by group are
   dealt out otherwise (the names of the groups decide ties); model and forest always see the same folds.
 - With 385 training samples and batches of 32, the last batch of each epoch once held one sample, which
