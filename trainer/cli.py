@@ -131,7 +131,7 @@ def _add_training_flags(parser: argparse.ArgumentParser) -> None:
     add("--clip-norm", type=float, default=0.0, metavar="F", help="largest norm of the gradients")
     add("--label-smoothing", type=float, default=0.0, metavar="F", help="default: %(default)s")
     add("--class-weights", action="store_true", help="let every class weigh the same, however rare")
-    add("--min-quality", type=float, default=0.0, metavar="F", help="leave out samples of lower quality")
+    add("--min-quality", type=float, default=0.0, metavar="F", help="train on no sample of lower quality")
     add("--quality-weights", action="store_true", help="let samples weigh by their quality")
     add("--jitter", type=float, default=0.0, metavar="F",
         help="noise on training values, in standard deviations of the band")

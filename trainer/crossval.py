@@ -20,7 +20,7 @@ from trainer.options import sample_groups
 from trainer.progress import set_branches
 from trainer.results import forest_summary, measured
 from trainer.setup import Setup, fit_splits, say
-from trainer.split import assign_folds, assign_splits
+from trainer.split import assign_folds, assign_splits, leave_out
 
 
 def cross_validate(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def cross_validate(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
         line = f"{name}: {len(test)} samples, overall accuracy {share:.4f}"
         row: dict[str, Any] = {"fold": name, "samples": len(test), "overall_accuracy": round(share, 6)}
         if args.random_forest:
-            known = np.flatnonzero(splits != "test")
+            known = np.flatnonzero((splits == "train") | (splits == "validation"))
             forest[test] = forest_predictions(fitted.prepared, samples.class_ids, known, test)
             of_forest = float((forest[test] == samples.class_ids[test]).mean())
             row["random_forest"] = round(of_forest, 6)
@@ -84,6 +84,7 @@ def _fold_splits(setup: Setup, args: argparse.Namespace) -> Iterator[tuple[str, 
         splits[rest] = assign_splits(
             samples.class_ids[rest], setup.groups[rest], seed, args.validation_split, 0.0
         )
+        splits = leave_out(splits, setup.trusted)
         trained = np.unique(samples.class_ids[splits == "train"])
         if len(trained) < len(setup.spec.classes):
             missing = [n for k, n in enumerate(setup.spec.classes.names) if k not in trained]

@@ -54,7 +54,7 @@ def train(args: argparse.Namespace) -> int:
     split.check_fractions(args.validation_split, args.test_split)
     setup = make_setup(args)
     samples, names = setup.samples, setup.spec.classes.names
-    splits = _splits(args, setup)
+    splits = split.leave_out(_splits(args, setup), setup.trusted)
     split.check_splits(splits, samples.class_ids, names)
     say(split.table(splits, samples.class_ids, names))
     _warn_of_unobserved(setup)
@@ -83,7 +83,7 @@ def train(args: argparse.Namespace) -> int:
     predictions = _predict(fitted.model, fitted.prepared, samples, places, setup.groups)
     found = _measure(predictions, names, args.seed)
     if args.random_forest:
-        known = np.flatnonzero(splits != "test")
+        known = np.flatnonzero((splits == "train") | (splits == "validation"))
         forest = forest_predictions(fitted.prepared, samples.class_ids, known, places)
         of_forest = measured(predictions.truth, forest, predictions.groups, names, args.seed)
         found["random_forest"] = forest_summary(of_forest)

@@ -47,6 +47,7 @@ class Setup:
         samples: all samples.
         groups: text (n,): what stays on one side of a split.
         quality: float32 (n,): weight of each sample by its quality.
+        trusted: bool (n,): samples that may train; the others still count in validation and test.
         devices: what shares each batch.
         deterministic: whether operations are deterministic, None for on CPUs only.
     """
@@ -59,6 +60,7 @@ class Setup:
     samples: Samples
     groups: NDArray[np.str_]
     quality: NDArray[np.float32]
+    trusted: NDArray[np.bool_]
     devices: Devices
     deterministic: bool | None = None
 
@@ -103,12 +105,12 @@ def make_setup(args: argparse.Namespace) -> Setup:
     architecture.fit_shape(model_shape(spec, preparation))
     storage.check_writable(args.output_dir)
     samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
-    quality = np.ones(len(samples), np.float32)
+    quality, trusted = np.ones(len(samples), np.float32), np.ones(len(samples), bool)
     if args.min_quality or args.quality_weights:
         found = read_quality(args.series_dir, samples)
-        samples, found = samples.choose(found >= args.min_quality), found[found >= args.min_quality]
-        say(f"{len(samples)} samples have a quality of at least {args.min_quality:g}")
-        quality = found if args.quality_weights else np.ones(len(samples), np.float32)
+        trusted = found >= args.min_quality
+        say(f"{trusted.sum()} of {len(samples)} samples have a quality of at least {args.min_quality:g}")
+        quality = found if args.quality_weights else quality
     groups = sample_groups(samples, args.split_by)
     return Setup(
         settings,
@@ -119,6 +121,7 @@ def make_setup(args: argparse.Namespace) -> Setup:
         samples,
         groups,
         quality,
+        trusted,
         devices,
         args.deterministic,
     )

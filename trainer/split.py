@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dlts_beam.errors import DltsError
 
 SPLITS = ("train", "validation", "test")
+UNUSED = "unused"  # of samples whose quality is too low to train on
 SPLITS_CSV = "splits.csv"
 _ALIASES = {
     "train": "train", "training": "train", "validation": "validation", "val": "validation",
@@ -109,6 +110,14 @@ def splits_from_column(values: Texts, column: str) -> Texts:
     return np.array([_ALIASES[str(text)] for text in lower], np.str_)
 
 
+def leave_out(splits: Texts, trusted: NDArray[np.bool_]) -> Texts:
+    """Take training samples that are not trusted out of the training split.
+
+    Validation and test keep all of theirs: a test without the difficult samples would flatter.
+    """
+    return np.where((splits == "train") & ~trusted, UNUSED, splits)
+
+
 def check_splits(splits: Texts, class_ids: NDArray[np.int64], class_names: Sequence[str]) -> None:
     """Every part that is not empty must hold every class, or what is measured on it means nothing.
 
@@ -136,13 +145,16 @@ def check_splits(splits: Texts, class_ids: NDArray[np.int64], class_names: Seque
 def table(splits: Texts, class_ids: NDArray[np.int64], class_names: Sequence[str]) -> str:
     """Samples per class and part, as a table for people."""
     width = max(5, *(len(name) for name in class_names))
-    lines = [f"{'class':<{width}} {'train':>8} {'validation':>11} {'test':>8}"]
+    parts = (*SPLITS, UNUSED) if (splits == UNUSED).any() else SPLITS
+    wide = [max(8, len(part) + 1) for part in parts]
+
+    def line(first: str, cells: Sequence[str | int]) -> str:
+        return " ".join([f"{first:<{width}}", *(f"{cell:>{w}}" for cell, w in zip(cells, wide, strict=True))])
+
+    lines = [line("class", parts)]
     for class_id, name in enumerate(class_names):
-        counts = [int(((class_ids == class_id) & (splits == part)).sum()) for part in SPLITS]
-        lines.append(f"{name:<{width}} {counts[0]:>8} {counts[1]:>11} {counts[2]:>8}")
-    counts = [int((splits == part).sum()) for part in SPLITS]
-    lines.append(f"{'all':<{width}} {counts[0]:>8} {counts[1]:>11} {counts[2]:>8}")
-    return "\n".join(lines)
+        lines.append(line(name, [int(((class_ids == class_id) & (splits == part)).sum()) for part in parts]))
+    return "\n".join([*lines, line("all", [int((splits == part).sum()) for part in parts])])
 
 
 def to_csv(ids: Texts, splits: Texts, classes: Sequence[str]) -> str:
@@ -163,9 +175,10 @@ def from_csv(text: str, where: str) -> dict[str, str]:
     rows = list(csv.reader(io.StringIO(text)))
     if not rows or rows[0] != ["id", "split", "class"] or any(len(row) != 3 for row in rows):
         raise DltsError(f"{where} is not a table of splits with the columns id, split, class")
-    wrong = next((row for row in rows[1:] if row[1] not in SPLITS), None)
+    known = (*SPLITS, UNUSED)
+    wrong = next((row for row in rows[1:] if row[1] not in known), None)
     if wrong is not None:
-        raise DltsError(f"{where}: sample {wrong[0]} has the split {wrong[1]!r}; it must be one of {SPLITS}")
+        raise DltsError(f"{where}: sample {wrong[0]} has the split {wrong[1]!r}; it must be one of {known}")
     return {row[0]: row[1] for row in rows[1:]}
 
 

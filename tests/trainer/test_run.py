@@ -194,7 +194,7 @@ def test_leave_one_out_with_weights_and_early_stopping(
     ]
     assert cross["overall_accuracy"]["low"] <= cross["overall_accuracy"]["value"]
     out = capsys.readouterr().out
-    assert "48 samples have a quality of at least 0.1" in out
+    assert "48 of 48 samples have a quality of at least 0.1" in out
     assert "stopped early: no better val_loss in 2 epochs" in out
 
 

@@ -11,6 +11,7 @@ from trainer.split import (
     assign_splits,
     check_splits,
     from_csv,
+    leave_out,
     splits_from_column,
     table,
     to_csv,
@@ -128,3 +129,18 @@ def test_csv_round_trip_and_table() -> None:
     shown = table(splits, np.array([0, 1]), ["forest, old", "soy"]).splitlines()
     assert shown[1].split() == ["forest,", "old", "1", "0", "0"]
     assert shown[-1].split() == ["all", "1", "0", "1"]
+
+
+def test_samples_that_are_not_trusted_are_left_out_of_training_alone() -> None:
+    splits = np.array(["train", "test", "validation", "train", "test"])
+    left = leave_out(splits, np.array([False, False, False, True, True]))
+    assert left.tolist() == ["unused", "test", "validation", "train", "test"]
+    ids, classes = np.array(list("abcde")), np.array([0, 0, 1, 1, 1])
+    assert from_csv(to_csv(ids, left, list("xxyyy")), "splits.csv") == dict(zip(ids, left, strict=True))
+    shown = table(left, classes, ["x", "y"])
+    assert [line.split() for line in shown.splitlines()] == [
+        ["class", "train", "validation", "test", "unused"],
+        ["x", "0", "0", "1", "1"],
+        ["y", "1", "1", "1", "0"],
+        ["all", "1", "1", "2", "1"],
+    ]
