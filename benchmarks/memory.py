@@ -1,9 +1,9 @@
 """Peak memory of a worker of step 4, and files that it keeps open.
 
-    python -m benchmarks.memory [--only growth worker files] [--size 768]
+    python -m benchmarks.memory [--only growth worker files] [--size 1024]
 
 growth: the peak on a scene, and on one 16 times larger in area; it must grow by less than 10 %. The smaller
-scene is large enough to fill GDAL's block cache, which is capped.
+scene decodes to 192 MiB, enough to fill GDAL's block cache, which is capped at 128.
 worker: ``conv_bilstm`` of the default sizes with windows of 256 x 256 pixels; less than 0.6 GB.
 files: a series of 500 files where a process may open 256.
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", type=int, default=768, help="side of the smaller scene in pixels")
+    parser.add_argument("--size", type=int, default=1024, help="side of the smaller scene in pixels")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     options = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
