@@ -140,9 +140,11 @@ def _windows(folder: Path) -> tuple[Any, list[Any]]:
 
 
 def read(folder: Path, model: str, workers: int, tile: int) -> Timing:
-    """The reading stage: values and validity of every window."""
+    """The reading stage: values and validity of every window, with the memory settings of a worker."""
+    from dlts_beam.beam.handler import keep_freed_memory
     from dlts_beam.io.raster.reader import SeriesReader
 
+    keep_freed_memory()
     series, windows = _windows(folder)
     watch = Stopwatch()
     with SeriesReader(series) as reader:
@@ -152,10 +154,13 @@ def read(folder: Path, model: str, workers: int, tile: int) -> Timing:
 
 
 def raw(folder: Path, model: str, workers: int, tile: int) -> Timing:
-    """The same bytes with rasterio alone: files opened once, all bands in one call."""
+    """The same bytes with rasterio alone: files opened once, all bands in one call; memory settings alike."""
     import rasterio
     from rasterio.windows import Window as RasterWindow
 
+    from dlts_beam.beam.handler import keep_freed_memory
+
+    keep_freed_memory()
     series, windows = _windows(folder)
     watch = Stopwatch()
     images = [rasterio.open(file.path) for file in series.files]
