@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks._processor import processor_seconds
-from dlts_beam.beam import classify
+from dlts_beam.beam.read_windows import _ReadWindows
+from dlts_beam.beam.stage import TileTask
 
 FIRST_TILE = "DLTS_BENCH_FIRST_TILE"  # names the file that keeps the time
 
@@ -29,10 +30,10 @@ def watch() -> None:
     path = os.environ.get(FIRST_TILE)
     if path is None:
         return
-    kind = classify._ReadWindows
+    kind = _ReadWindows
     process = kind.process
 
-    def timed(self: classify._ReadWindows, task: classify.TileTask) -> Iterator[object]:
+    def timed(self: _ReadWindows, task: TileTask) -> Iterator[object]:
         if not getattr(self, "_clocked", False):
             self._clocked = True  # type: ignore[attr-defined]
             with open(path, "a", encoding="ascii") as file:

@@ -53,7 +53,8 @@ def ours(folder: Path, model: str, workers: int, tile: int, mode: str = "multi_t
         stamp = Path(scratch) / "first"
         os.environ["DLTS_BENCH_FIRST_TILE"] = str(stamp)
         from benchmarks import _clock
-        from dlts_beam.beam.map_run import MapRequest, plan_map, run_map
+        from dlts_beam.beam.map_plan import MapRequest, plan_map
+        from dlts_beam.beam.map_run import run_map
         from dlts_beam.beam.runner import parse_options
 
         flags = [f"--direct_num_workers={workers}", f"--direct_running_mode={mode}"]
@@ -74,7 +75,7 @@ def processes(folder: Path, model: str, workers: int, tile: int) -> Timing:
 def plain(folder: Path, model: str, workers: int, tile: int) -> Timing:
     """The same engine over the same windows in a loop, one thread, nothing written."""
     from dlts_beam.beam.classify import make_handler
-    from dlts_beam.beam.map_run import MapRequest, plan_map
+    from dlts_beam.beam.map_plan import MapRequest, plan_map
     from dlts_beam.beam.runner import parse_options
     from dlts_beam.beam.trial import classify_windows
     from dlts_beam.io.raster.reader import SeriesReader
@@ -132,7 +133,7 @@ def naive(folder: Path, model: str, workers: int, tile: int) -> Timing:
 
 def _windows(folder: Path) -> tuple[Any, list[Any]]:
     """The series and the windows that a raw read and ours both read."""
-    from dlts_beam.beam.map_run import load_series
+    from dlts_beam.beam.map_plan import load_series
     from dlts_beam.grid import split_window
 
     series = load_series(str(folder / "series"))

@@ -62,7 +62,7 @@ def make_scene(folder: Path, size: int) -> None:
 
 def make_models(folder: Path, names: Iterable[str]) -> None:
     """A model folder of step 3's form for each name, with ``model.keras`` and ``flops.json`` (per pixel)."""
-    from dlts_beam.beam.map_run import load_series
+    from dlts_beam.beam.map_plan import load_series
     from dlts_beam.spec import ClassTable, PreparationSpec
     from tests.fakes import model_spec
     from trainer.export import serving_digest, serving_model
@@ -94,7 +94,7 @@ def make_models(folder: Path, names: Iterable[str]) -> None:
 
 def _some_pixels(folder: Path) -> np.ndarray:
     """Some pixels of the scene, float32 (N, T, 1, 1, B)."""
-    from dlts_beam.beam.map_run import load_series
+    from dlts_beam.beam.map_plan import load_series
     from dlts_beam.grid import Window
     from dlts_beam.io.raster.reader import SeriesReader
 

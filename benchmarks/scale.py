@@ -156,7 +156,7 @@ def make_series(side: int, files_a_side: int) -> Any:
 
 def plan(folder: Path, *flags: str) -> Any:
     """The plan of the map."""
-    from dlts_beam.beam.map_run import MapRequest, plan_map
+    from dlts_beam.beam.map_plan import MapRequest, plan_map
     from dlts_beam.beam.runner import parse_options
 
     request = MapRequest(str(folder / "series"), str(folder / "model"), str(folder / "map.tif"))
@@ -177,7 +177,7 @@ def records_of(planned: Any) -> list[Any]:
 
 def series_phase(folder: Path) -> Iterator[Figures]:
     """Read ``series.json`` and write it again."""
-    from dlts_beam.beam.map_run import load_series
+    from dlts_beam.beam.map_plan import load_series
 
     yield {}
     spec = load_series(str(folder / "series"))

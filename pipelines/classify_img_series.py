@@ -12,7 +12,8 @@ from pipelines._main import run_beam_main
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from dlts_beam.beam.map_run import MapPlan, Outcome
+    from dlts_beam.beam.map_plan import MapPlan
+    from dlts_beam.beam.map_run import Outcome
 
 DEFAULT_GPU = "nvidia-l4"
 DESCRIPTION = """\
@@ -83,7 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
 def classify(arguments: argparse.Namespace, options: PipelineOptions) -> None:
     """Check everything, compute the tiles that are not there yet, publish the map."""
     from dlts_beam.beam.dataflow import describe_detached, is_detached
-    from dlts_beam.beam.map_run import MapRequest, plan_map, run_map
+    from dlts_beam.beam.map_plan import MapRequest, plan_map
+    from dlts_beam.beam.map_run import run_map
     from dlts_beam.errors import DltsError
 
     if arguments.price_per_worker_hour is not None and not arguments.dry_run:

@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 
 from dlts_beam import storage
-from dlts_beam.beam.classify import NO_PROBABILITY, TileTask
+from dlts_beam.beam.stage import TileTask
+from dlts_beam.beam.write_tiles import NO_PROBABILITY
 from dlts_beam.certificate import CERTIFICATE, PARTS, Certificate, TileRecord, make_certificate
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import iter_tiles

@@ -18,9 +18,10 @@ from dlts_beam.beam.assembly import finished_certificate, publish, reuse_tiles
 from dlts_beam.beam.classify import ClassifyTiles
 from dlts_beam.beam.dataflow import is_dry_run
 from dlts_beam.beam.extract import ExtractSamples, check_results
-from dlts_beam.beam.inputs import check_stock, take_stock
-from dlts_beam.beam.map_run import MapPlan, record_run, worker_paths
-from dlts_beam.beam.runner import check_submission, run_pipeline
+from dlts_beam.beam.inputs import check_stock
+from dlts_beam.beam.map_plan import MapPlan
+from dlts_beam.beam.map_run import check_places, record_run
+from dlts_beam.beam.runner import run_pipeline
 from dlts_beam.beam.statistics import ScoreSamples, SummariseShards, merge_summaries
 from dlts_beam.beam.tile_lists import ReadTileLists, tile_list_paths, write_tile_lists
 from dlts_beam.candidates import Chosen
@@ -42,9 +43,7 @@ def submit_map(planned: MapPlan, options: PipelineOptions) -> int:
         DltsError: whatever the user can put right; another run that writes the same output.
     """
     job, started = planned.job, time.time()
-    check_submission(options, worker_paths(planned))
-    storage.check_writable(storage.parent(job.output))
-    good = take_stock(job.series, planned.request.quarantine)
+    good = check_places(planned, options)
     with job.locked():
         done = finished_certificate(job) is not None
         have = {task.tile.key for task in job.tasks} if done else {r.name for r in reuse_tiles(job)}

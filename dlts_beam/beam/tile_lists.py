@@ -12,7 +12,7 @@ import apache_beam as beam
 import msgspec
 
 from dlts_beam import storage
-from dlts_beam.beam.classify import TileTask
+from dlts_beam.beam.stage import TileTask
 
 TILES_PER_LIST = 4096
 _NAME = "tiles-{number:05d}.json"

@@ -13,10 +13,11 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 
 from dlts_beam import storage
 from dlts_beam.beam.assembly import MapJob
-from dlts_beam.beam.classify import ClassifySettings, TileTask, make_handler
+from dlts_beam.beam.classify import make_handler
 from dlts_beam.beam.handler import Cube, Probabilities, WindowModelHandler
-from dlts_beam.beam.map_run import MapPlan
+from dlts_beam.beam.map_plan import MapPlan
 from dlts_beam.beam.runner import runs_in_process
+from dlts_beam.beam.stage import ClassifySettings, TileTask
 from dlts_beam.engines import Engine
 from dlts_beam.fleet import Fleet, check_price, cost_text, estimate, processors_of
 from dlts_beam.grid import Window, split_window

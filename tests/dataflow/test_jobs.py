@@ -15,7 +15,7 @@ from dlts_beam import storage
 from dlts_beam.beam.assembly import GatherRecords, finished_certificate
 from dlts_beam.beam.classify import ClassifyTiles
 from dlts_beam.beam.detached import submit_map
-from dlts_beam.beam.map_run import MapRequest, plan_map
+from dlts_beam.beam.map_plan import MapRequest, plan_map
 from dlts_beam.beam.runner import parse_options, run_pipeline
 from pipelines.classify_img_series import main as classify_img_series
 from pipelines.flex_template import launch

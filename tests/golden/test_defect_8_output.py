@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 
-from dlts_beam.beam import classify as classify_module
+from dlts_beam.beam import write_tiles
 from dlts_beam.spec import ClassTable
 from tests.fakes import Scene, classify, make_model, random_scene, read_map
 
@@ -67,7 +67,7 @@ def test_a_run_that_dies_leaves_no_map_and_its_tiles_are_used_again(
     model = make_model(tmp_path / "model", scene.spec)
     output = tmp_path / "map.tif"
     calls: list[str] = []
-    write = classify_module.write_part
+    write = write_tiles.write_part
 
     def dies_at_the_third(folder: str, *args: object) -> None:
         if len(calls) == 2:
@@ -76,7 +76,7 @@ def test_a_run_that_dies_leaves_no_map_and_its_tiles_are_used_again(
         write(folder, *args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(classify_module, "write_part", dies_at_the_third)
+        patch.setattr(write_tiles, "write_part", dies_at_the_third)
         with pytest.raises(RuntimeError, match="the machine went away"):
             classify(scene, model, output, "--tile", "16")
     assert not output.exists()

@@ -15,9 +15,9 @@ import rasterio
 from rasterio.transform import Affine
 
 from dlts_beam import storage
-from dlts_beam.beam import classify as classify_module
-from dlts_beam.beam.classify import NO_PROBABILITY
 from dlts_beam.beam.handler import Cube, Unread
+from dlts_beam.beam.read_windows import _ReadWindows
+from dlts_beam.beam.write_tiles import NO_PROBABILITY
 from dlts_beam.grid import Window
 from dlts_beam.io.raster.reader import SeriesReader
 from dlts_beam.plan import make_plan, pixel_bytes, window_bytes
@@ -174,11 +174,11 @@ def test_imagine_maps_are_the_same_bytes_too(scene: Scene, tmp_path: Path) -> No
 def test_the_comparison_can_fail(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the halo every cut shows: the comparison above would see it."""
 
-    def read_without_halo(reading: classify_module._ReadWindows, window: Window) -> tuple[Cube | Unread, int]:
+    def read_without_halo(reading: _ReadWindows, window: Window) -> tuple[Cube | Unread, int]:
         values, valid = reading._reader.read(window)
         return Cube(window, window, values, valid), 0
 
-    monkeypatch.setattr(classify_module._ReadWindows, "_read", read_without_halo)
+    monkeypatch.setattr(_ReadWindows, "_read", read_without_halo)
     model = make_model(tmp_path / "model", scene.spec, patch=3)
     assert len(set(maps(scene, model, tmp_path, CUTS[:2]))) > 1
 

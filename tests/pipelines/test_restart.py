@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from dlts_beam import storage
-from dlts_beam.beam import classify as classify_module
+from dlts_beam.beam import write_tiles
 from dlts_beam.beam.handler import WindowModelHandler
 from dlts_beam.storage import local
 from tests.fakes import Scene, classify, make_model, random_scene, read_map
@@ -39,7 +39,7 @@ class StoppedError(Exception):
 @contextmanager
 def stopping_after(monkeypatch: pytest.MonkeyPatch, tiles: int) -> Iterator[None]:
     """The run dies when it has committed this many tiles."""
-    write, done = classify_module.write_part, []
+    write, done = write_tiles.write_part, []
 
     def write_and_die(*arguments: object) -> None:
         if len(done) == tiles:
@@ -48,7 +48,7 @@ def stopping_after(monkeypatch: pytest.MonkeyPatch, tiles: int) -> Iterator[None
         write(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(classify_module, "write_part", write_and_die)
+        patch.setattr(write_tiles, "write_part", write_and_die)
         with pytest.raises(RuntimeError, match="StoppedError"):
             yield
 

@@ -13,17 +13,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import translations
 
 from dlts_beam.beam.assembly import GatherRecords, take_records
-from dlts_beam.beam.classify import (
-    ClassifySettings,
-    ClassifyTiles,
-    TileTask,
-    WindowCoder,
-    WindowKey,
-    _ReadWindows,
-    _WriteTiles,
-)
+from dlts_beam.beam.classify import ClassifyTiles
 from dlts_beam.beam.handler import NAMESPACE, Cube, Probabilities, Unread, WindowModelHandler
+from dlts_beam.beam.read_windows import _ReadWindows
 from dlts_beam.beam.runner import parse_options, run_pipeline
+from dlts_beam.beam.stage import ClassifySettings, TileTask, WindowCoder, WindowKey
+from dlts_beam.beam.write_tiles import _WriteTiles
 from dlts_beam.grid import Window, iter_tiles, split_window
 from dlts_beam.spec import ModelSpec
 from tests.fakes import make_model, random_scene

@@ -8,7 +8,7 @@ import pytest
 
 from dlts_beam.beam import dataflow
 from dlts_beam.beam.detached import finish_map, finish_samples, submit_map
-from dlts_beam.beam.map_run import MapPlan, MapRequest, plan_map
+from dlts_beam.beam.map_plan import MapPlan, MapRequest, plan_map
 from dlts_beam.beam.runner import parse_options
 from dlts_beam.errors import DltsError
 from pipelines.generate_series import main as generate_series

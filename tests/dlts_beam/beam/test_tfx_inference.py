@@ -9,9 +9,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import translations
 
 from dlts_beam.beam.assembly import GatherRecords, take_records
-from dlts_beam.beam.classify import ClassifySettings, ClassifyTiles, TileTask, WindowCoder, make_handler
+from dlts_beam.beam.classify import ClassifyTiles, make_handler
 from dlts_beam.beam.handler import Cube, Probabilities, Skipped, Unread
 from dlts_beam.beam.runner import parse_options, run_pipeline
+from dlts_beam.beam.stage import ClassifySettings, TileTask, WindowCoder
 from dlts_beam.beam.tfx_inference import InferStrips, _CollectAnswers, _CutStrips
 from dlts_beam.engines.tfx_bsl import answer_of
 from dlts_beam.grid import Window, iter_tiles

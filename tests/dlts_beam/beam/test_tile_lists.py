@@ -9,8 +9,8 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from dlts_beam.beam import tile_lists
-from dlts_beam.beam.classify import TileTask
 from dlts_beam.beam.runner import make_runner, parse_options
+from dlts_beam.beam.stage import TileTask
 from dlts_beam.beam.tile_lists import ReadTileLists, read_tile_list, write_tile_lists
 from dlts_beam.grid import iter_tiles
 

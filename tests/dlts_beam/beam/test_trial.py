@@ -97,7 +97,7 @@ def test_a_price_is_for_plans(scene: Scene, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_bytes_are_counted_by_shares_of_pixels(scene: Scene) -> None:
-    from dlts_beam.beam.classify import TileTask
+    from dlts_beam.beam.stage import TileTask
 
     grid = scene.spec.grid
     tasks = tuple(TileTask(tile, "") for tile in iter_tiles(grid.height, grid.width, 16))

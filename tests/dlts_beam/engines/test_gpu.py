@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dlts_beam.beam.classify import make_handler
-from dlts_beam.beam.map_run import MapRequest, plan_map
+from dlts_beam.beam.map_plan import MapRequest, plan_map
 from dlts_beam.beam.runner import parse_options
 from dlts_beam.engines import require_gpu, tensorflow
 from dlts_beam.errors import DltsError

@@ -1,0 +1,109 @@
+"""The first step of the classifying stage: windows of tiles, each read while the one before is computed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+from dlts_beam.beam.handler import NAMESPACE, Cube, Read, Skipped, Unread
+from dlts_beam.beam.stage import ClassifySettings, TileTask, WindowData, WindowKey
+from dlts_beam.errors import DltsError
+from dlts_beam.grid import Window, split_window
+from dlts_beam.io.raster.reader import SeriesReader, UnreadableSourceError
+from dlts_beam.retry import retried
+
+
+class ReadWindows(beam.PTransform):
+    """TileTask -> (WindowKey, Read), the windows of a tile one after the other."""
+
+    def __init__(self, settings: ClassifySettings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def expand(self, tasks: beam.PCollection[TileTask]) -> beam.PCollection[tuple[WindowKey, Read]]:
+        hint = tuple[Any, WindowData]
+        return tasks | "Read" >> beam.ParDo(_ReadWindows(self._settings)).with_output_types(hint)
+
+
+class _ReadWindows(beam.DoFn):
+    """Reads one window ahead, over the ends of tiles too, in a thread of its own.
+
+    So the last window of a tile is given out when the first one of the next tile is being read, and
+    that of the last tile when the bundle ends.
+    """
+
+    def __init__(self, settings: ClassifySettings) -> None:
+        self._settings = settings
+        self._halo = settings.model.serving.halo
+        self._read_micros = Metrics.counter(NAMESPACE, "read_micros")
+        self._wait_micros = Metrics.counter(NAMESPACE, "wait_micros")
+        self._read_bytes = Metrics.counter(NAMESPACE, "bytes_read")
+
+    def setup(self) -> None:
+        self._reader = SeriesReader(self._settings.series, self._settings.model.preparation.bands)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._ahead: tuple[WindowKey, Future[tuple[Read, int]]] | None = None
+
+    def start_bundle(self) -> None:
+        # A bundle that failed may have left a window behind.
+        self._ahead = None
+
+    def process(self, task: TileTask) -> Iterator[tuple[WindowKey, Read]]:
+        height, width = self._settings.window_height, self._settings.window_width
+        windows = list(split_window(task.tile.window, height, width))
+        for number, window in enumerate(windows):
+            behind = self._ahead
+            key = WindowKey(task, window, number, len(windows))
+            self._ahead = key, self._thread.submit(self._read, window)
+            if behind is not None:
+                yield self._wait(*behind)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        behind, self._ahead = self._ahead, None
+        if behind is not None:
+            window = GlobalWindow()
+            yield WindowedValue(self._wait(*behind), window.max_timestamp(), [window])
+
+    def teardown(self) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._reader.close()
+        if self._settings.area is not None:
+            self._settings.area.close()
+
+    def _wait(self, key: WindowKey, reading: Future[tuple[Read, int]]) -> tuple[WindowKey, Read]:
+        started = time.perf_counter_ns()
+        cube, micros = reading.result()
+        self._wait_micros.inc((time.perf_counter_ns() - started) // 1000)
+        # Metrics belong to the bundle's thread, so the reading thread only tells its time.
+        self._read_micros.inc(micros)
+        if isinstance(cube, Cube):
+            self._read_bytes.inc(cube.nbytes)
+        return key, cube
+
+    def _read(self, window: Window) -> tuple[Read, int]:
+        """Read one window, in the reading thread; the second value is the time it took, in microseconds."""
+        started = time.perf_counter_ns()
+        read = window.grow(self._halo).intersect(self._settings.series.grid.window)
+        assert read is not None
+        cube: Read
+        try:
+            wanted = None if self._settings.area is None else self._settings.area.inside(window)
+            if wanted is not None and not wanted.any():
+                cube = Skipped(window)
+            else:
+                values, valid = retried(
+                    lambda: self._reader.read(read), lambda error: isinstance(error, UnreadableSourceError)
+                )
+                cube = Cube(window, read, values, valid, wanted)
+        except DltsError as error:
+            if not self._settings.quarantine:
+                raise
+            cube = Unread(str(error))
+        return cube, (time.perf_counter_ns() - started) // 1000
