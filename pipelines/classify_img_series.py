@@ -131,7 +131,7 @@ def _report(planned: MapPlan, outcome: Outcome) -> None:
     grid = certificate.grid
     total = grid.height * grid.width
     print(
-        f"{planned.job.output}: {grid.height} x {grid.width} pixels,"
+        f"{planned.job.output}: {grid.width} x {grid.height} pixels,"
         f" {certificate.classified} classified ({certificate.classified / total:.1%}),"
         f" {certificate.nodata_pixels} nodata; {record.reused} of {record.expected} tiles reused,"
         f" {outcome.seconds['total']:.1f} s"

@@ -163,7 +163,7 @@ def describe(scene: Scene, points: Points) -> str:
     cloud = 1 - scene.valid[:, covered].mean()
     events = ", ".join(f"{event:%Y-%m-%d}" for event in scene.events)
     return (
-        f"A scene of {scene.grid.height} x {scene.grid.width} pixels, {len(scene.dates)} dates from"
+        f"A scene of {scene.grid.width} x {scene.grid.height} pixels, {len(scene.dates)} dates from"
         f" {scene.dates[0]} to {scene.dates[-1]}, {len(scene.bands)} bands, {cloud:.0%} under cloud;"
         f" {len(points)} points in {len(scene.classes)} classes.\nForest falls on {events}."
     )

@@ -61,6 +61,18 @@ def add_intervals(found: dict[str, Any], matrices: NDArray[np.int64]) -> dict[st
     return out
 
 
+def flawless(groups: int) -> str:
+    """What an interval of 1 to 1 does not say.
+
+    With no error in n independent groups, a share p of wrong ones is still likely as long as (1 - p)^n is at
+    least 5 %: the exact one-sided bound of the binomial distribution.
+    """
+    return (
+        f"no sample was wrong, which leaves a bootstrap nothing to draw: after {groups} independent groups of"
+        f" samples, up to {1 - 0.05 ** (1 / groups):.1%} wrong ones elsewhere would be no surprise (95 %)"
+    )
+
+
 def _entry(entry: dict[str, float | None], values: Sequence[float]) -> dict[str, float | None]:
     known = np.asarray(values)[~np.isnan(values)]
     if entry["value"] is None or not len(known):

@@ -97,6 +97,8 @@ def table(found: dict[str, Any]) -> str:
         lines.append(f"{name:<{width}} {cells[0]:>10} {cells[1]:>8} {cells[2]:>8} {row['support']:>8}")
     whole = (("overall accuracy", "overall_accuracy"), ("kappa", "kappa"), ("macro F1", "macro_f1"))
     lines += [f"{title}: {_shown(found[key]['value'])}{_interval(found[key])}" for title, key in whole]
+    if "note" in found:
+        lines.append(f"note: {found['note']}")
     if "random_forest" in found:
         lines.append(f"random forest on the same samples: {_both(found['random_forest'])}")
     if "cross_validation" in found:

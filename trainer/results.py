@@ -51,6 +51,8 @@ def measured(
 ) -> dict[str, Any]:
     """All measures with their intervals."""
     found = evaluate.metrics(evaluate.confusion_matrix(truth, predicted, len(names)), names)
+    if found["overall_accuracy"]["value"] == 1:
+        found["note"] = bootstrap.flawless(len(np.unique(groups)))
     return bootstrap.add_intervals(found, bootstrap.resampled(truth, predicted, groups, len(names), seed))
 
 
@@ -74,7 +76,9 @@ def write_results(
     colours = [row.colour for row in classes.rows]
     accuracy = report.accuracy_section(found, colours, part, png)
     notes = [] if part == "test" else [report.note(f"Measured on the {part} split: the figures flatter.")]
-    title = f"Model {storage.name(folder.path)}"
+    if "note" in found:
+        notes.append(report.note(found["note"]))
+    title = f"Training report: {storage.name(folder.path)}"
     storage.write_text(
         folder.join(REPORT_HTML),
         report.page(title, [*notes, accuracy, report.comparison_section(found), *sections]),

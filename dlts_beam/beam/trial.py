@@ -51,7 +51,7 @@ def describe_plan(planned: MapPlan, options: PipelineOptions, price: float | Non
     pixels = sum(task.tile.window.pixels for task in job.tasks)
     lines = [
         f"tiles:   {len(job.tasks)} of {plan.tile} x {plan.tile} pixels, {len(job.outside)} outside the area",
-        f"windows: {plan.window_height} x {plan.window_width} pixels",
+        f"windows: {plan.window_width} x {plan.window_height} pixels",
         f"memory:  {plan.needed / MIB:.0f} MiB for each of {engines} workers, of {plan.memory / MIB:.0f} MiB",
         f"to read: {to_read / MIB:.1f} MiB of files",
         f"tiles as GeoJSON: {path}",

@@ -52,7 +52,7 @@ def test_a_run_tells_what_it_did(scene: Scene, tmp_path: Path, capsys: pytest.Ca
     model = make_model(tmp_path / "model", scene.spec, patch=3)
     output = tmp_path / "out" / "map.tif"
     assert classify(scene, model, output, "--tile", "8") == 0
-    assert "20 x 30 pixels" in capsys.readouterr().out
+    assert "30 x 20 pixels" in capsys.readouterr().out
     certificate = json.loads((tmp_path / "out" / "map.tif.json").read_text())
     run = json.loads((tmp_path / "out" / "map.tif.run.json").read_text())
     assert [tile["name"] for tile in certificate["tiles"]][:5] == [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainer import evaluate
-from trainer.bootstrap import add_intervals, resampled
+from trainer.bootstrap import add_intervals, flawless, resampled
 
 
 def draw(count: int, right: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -53,3 +53,8 @@ def test_undefined_measures_have_no_interval() -> None:
     found = intervals(truth, predicted, np.arange(10).astype(str))
     assert found["classes"]["b"]["f1"] == {"value": None, "low": None, "high": None}
     assert found["classes"]["a"]["f1"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_no_error_is_no_proof() -> None:
+    assert "after 43 independent groups of samples, up to 6.7% wrong ones" in flawless(43)
+    assert "up to 95.0% wrong ones" in flawless(1)
