@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import gc
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dlts_beam.errors import DltsError
+from dlts_beam.command import guarded
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -33,7 +32,7 @@ def run_main(
         argv: The arguments, by default those of the process.
 
     Returns:
-        The exit status: 1 after a `DltsError`, told on stderr; 130 after Ctrl-C.
+        The exit status, as `guarded` gives it.
     """
     parser = build_parser()
     parser.allow_abbrev = False
@@ -41,7 +40,7 @@ def run_main(
     def work() -> int | None:
         return body(parser.parse_args(argv))
 
-    return _guarded(work)
+    return guarded(work)
 
 
 def run_open_main(
@@ -56,7 +55,7 @@ def run_open_main(
     def work() -> int | None:
         return body(*parser.parse_known_args(argv))
 
-    return _guarded(work)
+    return guarded(work)
 
 
 def run_beam_main(
@@ -78,7 +77,7 @@ def run_beam_main(
         own_flags = [flag for action in parser._actions for flag in action.option_strings]
         return body(arguments, parse_options(rest, own_flags, getattr(arguments, "gpu", None)))
 
-    return _guarded(work)
+    return guarded(work)
 
 
 @contextmanager
@@ -96,14 +95,3 @@ def _lasting() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _guarded(work: Callable[[], int | None]) -> int:
-    try:
-        return work() or 0
-    except DltsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130

@@ -130,10 +130,11 @@ def _report(planned: MapPlan, outcome: Outcome) -> None:
     certificate, record = outcome.certificate, outcome.record
     grid = certificate.grid
     total = grid.height * grid.width
+    broken = f", {certificate.quarantined_pixels} quarantined" if certificate.quarantined_pixels else ""
     print(
         f"{planned.job.output}: {grid.width} x {grid.height} pixels,"
         f" {certificate.classified} classified ({certificate.classified / total:.1%}),"
-        f" {certificate.nodata_pixels} nodata; {record.reused} of {record.expected} tiles reused,"
+        f" {certificate.nodata_pixels} nodata{broken}; {record.reused} of {record.expected} tiles reused,"
         f" {outcome.seconds['total']:.1f} s"
     )
     for name in certificate.classes.names:

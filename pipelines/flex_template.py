@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dlts_beam import storage
+from dlts_beam.command import guarded
 from dlts_beam.errors import DltsError
 from pipelines._main import run_main
 from pipelines.cli import COMMANDS
@@ -135,20 +136,20 @@ def launch(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(f"--{STEP}", choices=PIPELINES, required=True)
     arguments, rest = parser.parse_known_args(argv)
     module = _module(arguments.step)
-    try:
+
+    def work() -> int:
         from dlts_beam.beam.runner import unknown_flags
 
         flags = to_flags(arguments.step, rest)
         own = module.build_parser()
         own.allow_abbrev = False
         strange = set(unknown_flags(own.parse_known_args(flags)[1]))
-    except DltsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for flag in sorted(strange):
-        print(f"note: left out {flag}, which Apache Beam does not know", file=sys.stderr)
-    status: int = module.main([flag for flag in flags if flag not in strange])
-    return status
+        for flag in sorted(strange):
+            print(f"note: left out {flag}, which Apache Beam does not know", file=sys.stderr)
+        status: int = module.main([flag for flag in flags if flag not in strange])
+        return status
+
+    return guarded(work)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from dlts_beam.errors import DltsError
+from dlts_beam.command import guarded
 from trainer.cli import build_parser, parse_args
 from trainer.evaluate import table
 from trainer.start import load_tensorflow
@@ -16,18 +16,15 @@ __all__ = ["build_parser", "main", "parse_args", "table"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run step 3; returns the exit status."""
-    try:
+
+    def work() -> int:
         args = parse_args(argv)
         load_tensorflow()
         from trainer.run import evaluate_only, train
 
         return evaluate_only(args) if args.only_evaluate else train(args)
-    except DltsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("error: stopped from the keyboard", file=sys.stderr)
-        return 130
+
+    return guarded(work)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dlts_beam import storage
+from dlts_beam.command import guarded
 from dlts_beam.errors import DltsError
 from dlts_beam.spec import digest_of
 from trainer.cli import build_parser as train_parser
@@ -58,7 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the search; returns the exit status."""
-    try:
+
+    def work() -> int:
         args = parse_args(argv, build_parser())
         if args.trials < 1:
             raise DltsError(f"--trials must be 1 or more; got {args.trials}")
@@ -66,12 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise DltsError("tuning chooses by the validation split: give -v above 0, such as -v 0.15")
         load_tensorflow()
         return _tune(args)
-    except DltsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("error: stopped from the keyboard", file=sys.stderr)
-        return 130
+
+    return guarded(work)
 
 
 def search_space(config: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:

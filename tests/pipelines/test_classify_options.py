@@ -185,7 +185,9 @@ def test_unreadable_tiles_are_quarantined_on_request_and_tried_again(
         assert "a block is damaged" in capsys.readouterr().err
         assert not output.exists()
         assert classify(scene, model, output, *flags) == 0
-    assert "warning: tile r00002c00003 is nodata: cannot read image x.tif" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "warning: tile r00002c00003 is nodata: cannot read image x.tif" in told.err
+    assert ", 25 quarantined; " in told.out
     wanted = expected_map(scene.stored, scene.spec.days, 1)
     holed = wanted.copy()
     holed[32:, 48:] = NODATA

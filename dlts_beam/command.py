@@ -1,0 +1,47 @@
+"""How every command ends: with its status, or with one sentence on stderr."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Callable
+
+from dlts_beam.errors import DltsError
+
+INTERRUPTED, NOBODY_READS = 130, 141  # 128 and the signal's number, as shells tell them
+
+
+def guarded(work: Callable[[], int | None]) -> int:
+    """Do the work of a command.
+
+    Returns:
+        Its status, 0 for None; 1 after a `DltsError`, told on stderr; 130 after Ctrl-C; 141 where nobody
+        reads the output any more, as after ``| head``.
+    """
+    try:
+        return work() or 0
+    except DltsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        if not _stdout_is_closed():
+            raise
+        return NOBODY_READS
+
+
+def _stdout_is_closed() -> bool:
+    """True where stdout is a pipe that nobody reads; what comes now, at Python's end too, goes nowhere."""
+    try:
+        stdout = sys.stdout.fileno()
+    except (AttributeError, OSError):  # not a file: none at all, or one in memory
+        return False
+    poll = select.poll()
+    poll.register(stdout, 0)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    return True
