@@ -1,25 +1,16 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
-
-HOLD = """
-import sys, time
-from dlts_beam import storage
-with storage.exclusive(sys.argv[1], "the map"):
-    print("held", flush=True)
-    time.sleep(60)
-"""
+from tests.storage_laws import HOLD, check_no_two_are_ever_inside
 
 
 @pytest.fixture
@@ -51,33 +42,8 @@ def test_a_killed_run_locks_nobody_out(tmp_path: Path, holder: subprocess.Popen[
     assert not (tmp_path / "lock").exists()
 
 
-def enter(path: str, log: str) -> None:
-    """Enter the lock often; leave a trace of being inside."""
-    for _ in range(20):
-        try:
-            with storage.exclusive(path, "x"):
-                with open(log, "a", encoding="ascii") as file:
-                    file.write("<")
-                time.sleep(0.001)
-                with open(log, "a", encoding="ascii") as file:
-                    file.write(">")
-        except DltsError:
-            time.sleep(0.001)
-
-
 def test_no_two_are_ever_inside(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    crowd = [
-        context.Process(target=enter, args=(str(tmp_path / "lock"), str(tmp_path / "log"))) for _ in range(4)
-    ]
-    for process in crowd:
-        process.start()
-    for process in crowd:
-        process.join()
-        assert process.exitcode == 0
-    trace = (tmp_path / "log").read_text()
-    assert trace == "<>" * (len(trace) // 2)
-    assert len(trace) > 10
+    check_no_two_are_ever_inside(str(tmp_path / "lock"), tmp_path / "log", crowd=4, times=20, start="fork")
 
 
 def test_an_unwritable_place_is_told(tmp_path: Path) -> None:

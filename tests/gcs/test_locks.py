@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -19,14 +18,7 @@ from dlts_beam.errors import DltsError
 from pipelines.classify_img_series import main as classify
 from tests.fakes import make_model, random_scene
 from tests.servers import free_port, server, tool
-
-HOLD = """
-import sys, time
-from dlts_beam import storage
-with storage.exclusive(sys.argv[1], "the map"):
-    print("held", flush=True)
-    time.sleep(600)
-"""
+from tests.storage_laws import HOLD, check_no_two_are_ever_inside
 
 
 @pytest.fixture(scope="module")
@@ -92,31 +84,8 @@ def test_a_run_of_another_machine_is_believed_to_live(lock: str):
     assert storage.exists(lock)
 
 
-def enter(path: str, log: str) -> None:
-    """Enter the lock often; leave a trace of being inside."""
-    for _ in range(10):
-        try:
-            with storage.exclusive(path, "x"):
-                with open(log, "a", encoding="ascii") as file:
-                    file.write("<")
-                time.sleep(0.002)
-                with open(log, "a", encoding="ascii") as file:
-                    file.write(">")
-        except DltsError:
-            time.sleep(0.002)
-
-
 def test_no_two_are_ever_inside(lock: str, tmp_path: Path):
-    context = multiprocessing.get_context("spawn")
-    crowd = [context.Process(target=enter, args=(lock, str(tmp_path / "log"))) for _ in range(3)]
-    for process in crowd:
-        process.start()
-    for process in crowd:
-        process.join()
-        assert process.exitcode == 0
-    trace = (tmp_path / "log").read_text()
-    assert trace == "<>" * (len(trace) // 2)
-    assert len(trace) > 10
+    check_no_two_are_ever_inside(lock, tmp_path / "log", crowd=3, times=10, start="spawn")
 
 
 def test_a_killed_run_goes_on_where_it_was(strict: str, tmp_path: Path):

@@ -10,6 +10,7 @@ import pytest
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
 from dlts_beam.storage import gcs
+from tests.storage_laws import check_a_failed_write_leaves_the_old_bytes
 
 
 def test_what_is_written_is_read(folder: str):
@@ -23,18 +24,7 @@ def test_what_is_written_is_read(folder: str):
 
 
 def test_a_failed_write_leaves_the_old_bytes_and_nothing_else(folder: str):
-    path = storage.join(folder, "map.tif")
-    storage.write_bytes(path, b"old")
-
-    def write_half() -> None:
-        with storage.open_atomic(path) as file:
-            file.write(b"half")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        write_half()
-    assert storage.listdir(folder) == ["map.tif"]
-    assert storage.read_bytes(path) == b"old"
+    check_a_failed_write_leaves_the_old_bytes(folder)
 
 
 def test_listings_are_sorted_and_carry_fingerprints(folder: str):

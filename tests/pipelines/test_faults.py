@@ -162,6 +162,20 @@ def test_a_corrupt_block_fails_or_is_quarantined(tmp_path: Path, capsys: pytest.
     np.testing.assert_array_equal(found, wanted)
 
 
+def lose_in_mid_run(scene: Scene, how: str, row: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An image that vanishes or changes once a window from that row on was read; gives its path."""
+    read, path = SeriesReader.read, scene.images[2]
+
+    def and_then(reader: SeriesReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        result = read(reader, window)
+        if window.row >= row and path.exists():
+            path.unlink() if how == "vanishes" else os.utime(path, ns=(5, 5))
+        return result
+
+    monkeypatch.setattr(SeriesReader, "read", and_then)
+    return path
+
+
 @pytest.mark.parametrize("how", ["vanishes", "changes"])
 def test_an_input_that_goes_in_mid_run_is_told(
     scene: Scene,
@@ -170,15 +184,7 @@ def test_an_input_that_goes_in_mid_run_is_told(
     capsys: pytest.CaptureFixture[str],
     how: str,
 ) -> None:
-    read, path = SeriesReader.read, scene.images[2]
-
-    def and_then(reader: SeriesReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        result = read(reader, window)
-        if window.row >= 32 and path.exists():
-            path.unlink() if how == "vanishes" else os.utime(path, ns=(5, 5))
-        return result
-
-    monkeypatch.setattr(SeriesReader, "read", and_then)
+    path = lose_in_mid_run(scene, how, 32, monkeypatch)
     model = make_model(tmp_path / "model", scene.spec)
     assert classify(scene, model, tmp_path / "map.tif", *TILE) == 1
     told = capsys.readouterr().err
@@ -196,15 +202,7 @@ def test_an_input_that_goes_in_mid_run_never_ends_in_a_wrong_map(
     how: str,
 ) -> None:
     """Also where the run goes on after errors: its open handles would read new pixels without a word."""
-    read, path = SeriesReader.read, scene.images[2]
-
-    def and_then(reader: SeriesReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        result = read(reader, window)
-        if window.row >= 16 and path.exists():
-            path.unlink() if how == "vanishes" else os.utime(path, ns=(5, 5))
-        return result
-
-    monkeypatch.setattr(SeriesReader, "read", and_then)
+    path = lose_in_mid_run(scene, how, 16, monkeypatch)
     model, output = make_model(tmp_path / "model", scene.spec), tmp_path / "map.tif"
     status = classify(scene, model, output, *TILE, "--on-error", "quarantine")
     if how == "changes":
