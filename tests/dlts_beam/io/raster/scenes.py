@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ import rasterio
 from rasterio.transform import Affine
 
 from dlts_beam import storage
-from dlts_beam.grid import Grid
+from dlts_beam.grid import Grid, Window
+from dlts_beam.io.raster.reader import SeriesReader
 from dlts_beam.spec import Band, Reading, SeriesSpec, Source, SourceFile, TimeStep, Warp
 
 PIXEL = 10.0
@@ -99,3 +101,35 @@ class Scene:
             mask_dtype=mask_dtype,
             reading=reading or Reading(),
         )
+
+
+def numbers(height: int, width: int, bands: int = 1, start: int = 1, dtype: str = "uint16") -> np.ndarray:
+    """(H, W, B) of different values."""
+    return np.arange(start, start + height * width * bands).reshape(height, width, bands).astype(dtype)
+
+
+def read_all(spec: SeriesSpec, bands: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    with SeriesReader(spec, bands) as reader:
+        return reader.read(spec.grid.window)
+
+
+def check_every_window(spec: SeriesSpec, bands: Sequence[str] | None = None) -> None:
+    """Reading a window at any place gives the crop of reading all, values and stored values alike."""
+    with SeriesReader(spec, bands) as reader:
+        values, valid = reader.read(spec.grid.window)
+        stored, stored_valid = reader.read_stored(spec.grid.window)
+        assert (stored_valid == valid).all()
+        assert (stored[~valid] == 0).all()
+        assert (values[~valid] == 0).all()
+        for row, col in itertools.product(range(spec.grid.height), range(spec.grid.width)):
+            window = Window(row, col, 1 + col % 3, 1 + row % 3).intersect(spec.grid.window)
+            assert window is not None
+            at = (slice(None), *window.slices)
+            got, got_valid = reader.read(window)
+            np.testing.assert_array_equal(got, values[at])
+            np.testing.assert_array_equal(got_valid, valid[at])
+            if (row + col) % 3 == 0:
+                got, got_valid = reader.read_stored(window)
+                assert got.dtype == stored.dtype
+                np.testing.assert_array_equal(got, stored[at])
+                np.testing.assert_array_equal(got_valid, valid[at])
