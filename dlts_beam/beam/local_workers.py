@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakSet
 
 import grpc
 from apache_beam.portability import python_urns
@@ -95,18 +96,26 @@ def watched_workers() -> Iterator[None]:
 def hushed_streams() -> Iterator[None]:
     """A context in which threads that end with a broken connection print no traceback.
 
-    Beam reads each stream in a thread of its own. Whoever waits for the other end tells that it is gone.
+    Beam reads each stream in a thread of its own. Whoever waits for the other end tells that it is gone. Two
+    streams over one connection break in any order, so a thread of this context is also hushed after its end.
     """
+    others = WeakSet(threading.enumerate())
+    late: WeakSet[threading.Thread] = WeakSet()
 
     def tell(failed: threading.ExceptHookArgs) -> None:
-        if not issubclass(failed.exc_type, grpc.RpcError):
+        ours = failed.thread in late if ended else failed.thread not in others
+        if not (ours and issubclass(failed.exc_type, grpc.RpcError)):
             tell_before(failed)
 
+    ended = False
     tell_before, threading.excepthook = threading.excepthook, tell
     try:
         yield
     finally:
-        threading.excepthook = tell_before
+        late.update(thread for thread in threading.enumerate() if thread not in others)
+        ended = True
+        if not late and threading.excepthook is tell:
+            threading.excepthook = tell_before
 
 
 class LateWorker(GrpcWorkerHandler):
