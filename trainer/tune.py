@@ -112,7 +112,7 @@ def _tune(args: argparse.Namespace) -> int:
         )
         done = len(_finished(study))
         if done:
-            say(f"{done} trials are finished already")
+            say(f"{done} {'trial is' if done == 1 else 'trials are'} finished already")
         while len(_finished(study)) < args.trials:
             trial = study.ask()
             started = time.monotonic()

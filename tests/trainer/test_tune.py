@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +63,26 @@ def test_trials_resume_and_the_best_is_told(folder: Path, capsys: pytest.Capture
     config = json.loads((folder / "tuned" / tune.BEST_JSON).read_text())
     assert config == {"units": int(best["units"])}
     assert f"--model-config {folder}/tuned/{tune.BEST_JSON} -b {best['batch_size']} -l" in out
+
+
+def test_a_search_killed_in_a_trial_goes_on_after_the_last_finished_one(folder: Path) -> None:
+    flags = ("-i", folder / "samples", "-o", folder / "tuned", "--model", "lstm", "--trials", 3)
+    # So many epochs that the second trial still trains when the signal comes.
+    command = [sys.executable, "-m", "trainer.tune", *map(str, flags), "-e", "60"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    first = next(line for line in process.stdout if line.startswith("trial 0: loss"))
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    assert not (folder / "tuned" / tune.TRIALS_CSV).exists()
+
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "1 trial is finished already" in again.stdout
+    assert first.strip() in again.stdout
+    # The killed trial keeps its number and has no row.
+    assert [row["trial"] for row in rows(folder)] == ["0", "2", "3"]
 
 
 def test_other_flags_are_another_search(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
