@@ -84,16 +84,48 @@ def check_serving(
     Raises:
         DltsError: if the largest difference of a probability is above 1e-4, or one is NaN.
     """
-    engines = {name: load_engine(folder, spec, name) for name in ("onnx", "tensorflow")}
+    for name in ("onnx", "tensorflow"):
+        worst, what = _largest_difference(model, folder, spec, samples, name)
+        if not worst <= TOLERANCE:  # NaN is not
+            raise DltsError(
+                f"the serving model for {name} in {folder} differs from Keras by {worst:.2g} on {what}, "
+                f"where {TOLERANCE:g} is allowed: it was not exported correctly and must not be used"
+            )
+
+
+def check_loaded(
+    model: keras.Model, path: str, folder: str, spec: ServingSpec, samples: NDArray[np.float32]
+) -> None:
+    """Compare a Keras model that was read from ``path`` with what was exported when it was trained.
+
+    Another version of Keras may read a file without complaint and compute something else.
+
+    Raises:
+        DltsError: if the largest difference of a probability is above 1e-4, or one is NaN.
+    """
+    worst, what = _largest_difference(model, folder, spec, samples, "onnx")
+    if not worst <= TOLERANCE:
+        raise DltsError(
+            f"{path} answers otherwise than when it was trained: its probabilities differ by {worst:.2g} on "
+            f"{what} from those of {storage.join(folder, MODEL_ONNX)}; it was changed, or this Keras is too "
+            "far from the one that wrote it: restore the folder, or train again"
+        )
+
+
+def _largest_difference(
+    model: keras.Model, folder: str, spec: ServingSpec, samples: NDArray[np.float32] | None, engine: str
+) -> tuple[float, str]:
+    """Between Keras and an engine; NaN if either gives NaN. And on what it was found."""
+    served = load_engine(folder, spec, engine)
+    found = (0.0, "any series")
     for strip, columns, what in _check_strips(model, spec, samples):
         wanted = _keras_answers(model, strip, columns, spec)
-        for name, engine in engines.items():
-            worst = float(np.abs(engine.predict(strip)[columns] - wanted).max())
-            if not worst <= TOLERANCE:  # NaN is not
-                raise DltsError(
-                    f"the serving model for {name} in {folder} differs from Keras by {worst:.2g} on {what}, "
-                    f"where {TOLERANCE:g} is allowed: it was not exported correctly and must not be used"
-                )
+        worst = float(np.abs(served.predict(strip)[columns] - wanted).max())
+        if not worst <= found[0]:
+            found = (worst, what)
+        if np.isnan(worst):
+            break
+    return found
 
 
 def lay_out(samples: NDArray[np.float32], spec: ServingSpec) -> Iterator[tuple[Strip, NDArray[np.intp]]]:

@@ -20,7 +20,7 @@ from dlts_beam.spec.model import DEFAULT_SAVED_MODEL, SAVED_MODELS
 from trainer import evaluate, report, split, statistics
 from trainer.crossval import cross_validate
 from trainer.dataset import Samples, check_agreement, read_samples, read_spec
-from trainer.export import export_serving, serving_digest
+from trainer.export import check_loaded, export_serving, serving_digest
 from trainer.folder import REPORT_HTML, ModelFolder
 from trainer.forest import forest_predictions
 from trainer.models import branches_of, find_architecture
@@ -120,7 +120,7 @@ def evaluate_only(args: argparse.Namespace) -> int:
     count. The files go to ``evaluation/`` in the model folder, so the training's own stay as they are.
 
     Raises:
-        DltsError: the samples do not fit the model, or none is left.
+        DltsError: the samples do not fit the model, none is left, or the model is not what was exported.
     """
     folder = ModelFolder(args.output_dir)
     model_spec = folder.read_spec()
@@ -144,6 +144,8 @@ def evaluate_only(args: argparse.Namespace) -> int:
     )
     prepared = prepare_samples(samples, model_spec.preparation)
     model = folder.load_model(DEFAULT_SAVED_MODEL)
+    path, served = folder.model_path(DEFAULT_SAVED_MODEL), folder.serving_path(DEFAULT_SAVED_MODEL)
+    check_loaded(model, path, served, model_spec.serving, prepared[:CHECKED_SAMPLES])
     groups = sample_groups(samples, args.split_by)
     predictions = _predict(model, prepared, samples, np.flatnonzero(chosen), groups)
     found = _measure(predictions, model_spec.classes.names, args.seed)
