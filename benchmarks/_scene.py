@@ -36,8 +36,8 @@ NETWORKS = {
     "conv_bilstm": Network("conv_bilstm", 4096),
     "lstm256": Network("lstm", 32),
     "lstm64": Network("lstm", 32, {"units": 64}),
-    # What ``--model auto`` trains, and a single pair of it.
-    "auto": Network("ltae_mlp", 512, {"members": AUTO_FLAGS["members"]}),
+    # What ``--model auto`` trains, and a single pair of its networks.
+    "auto": Network(AUTO_FLAGS["model"], 512, {"members": AUTO_FLAGS["members"]}),
     "pair": Network("ltae_mlp", 512),
 }
 
@@ -104,13 +104,25 @@ def _some_pixels(folder: Path) -> np.ndarray:
 
 
 def _give_weights(model: Any, series: np.ndarray) -> None:
-    """The scene's own statistics, and batch norms as a training would leave them: none is trivial."""
+    """The scene's own statistics, batch norms as a training would leave them, and trees: none is trivial.
+
+    Trees that are grown on classes by chance are as large as their depth allows.
+    """
     import keras
 
+    from trainer.feed import FitData
+    from trainer.forest import grow_forest, is_forest
     from trainer.layers import Statistics, set_statistics
+    from trainer.models import branches_of
 
     set_statistics(model, Statistics.measure(series))
     generator = np.random.default_rng(1)
+    class_ids, every = generator.integers(0, CLASSES, len(series)), np.arange(len(series))
+    weights, scale = np.ones(len(series), np.float32), np.ones(BANDS, np.float32)
+    data = FitData(series, class_ids, CLASSES, every, every[:0], weights, scale)
+    for branch in branches_of(model):
+        if is_forest(branch):
+            grow_forest(branch, data, seed=1)
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             size = layer.get_weights()[0].shape

@@ -63,6 +63,12 @@ class RealSet:
         """Its name in the results."""
         return f"{self.name}_{self.training}" if self.training else self.name
 
+    def in_order(self, samples: Samples) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[Any]]:
+        """Places of the samples in the order of their file, then their class ids and groups in that order."""
+        order = np.argsort(samples.features, kind="stable")
+        groups = np.arange(len(order)) if self.groups is None else self.groups(samples)[order]
+        return order, samples.class_ids[order], groups
+
 
 def _locations(samples: Samples) -> NDArray[Any]:
     return samples.kept["location"].astype(np.int64)
@@ -148,18 +154,12 @@ def run(chosen: RealSet, model: str, seed: int, args: argparse.Namespace, work: 
     missing = [fold for fold in range(FOLDS) if (model, seed, fold) not in done]
     if not missing or time.monotonic() > until:
         return
-    from trainer.start import load_tensorflow
-
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ[name] = str(args.threads)
-    load_tensorflow()
+    use_threads(args.threads)
     from trainer.setup import make_setup
 
     folder = extract(chosen, Path(args.data), work)
     setup = make_setup(flags(AUTO if model == FOREST else model, seed, folder))
-    order = np.argsort(setup.samples.features, kind="stable")
-    groups = np.arange(len(order)) if chosen.groups is None else chosen.groups(setup.samples)[order]
-    truth = setup.samples.class_ids[order]
+    order, truth, groups = chosen.in_order(setup.samples)
     tests = held_out(truth, groups, chosen)
     if (None, None, None) not in done:
         _append(args.results, describe(chosen, truth, tests, groups))
@@ -175,6 +175,15 @@ def run(chosen: RealSet, model: str, seed: int, args: argparse.Namespace, work: 
         hits = {k: np.mean(digits(v) == truth[tests[fold]]) for k, v in record["predicted"].items()}
         shown = "  ".join(f"{name} {share:.4f}" for name, share in list(hits.items())[:4])
         print(f"{chosen.key}  seed {seed}  fold {fold}  {record['seconds']:.0f} s  {shown}", flush=True)
+
+
+def use_threads(count: int) -> None:
+    """Load TensorFlow, with so many threads for a training."""
+    from trainer.start import load_tensorflow
+
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ[name] = str(count)
+    load_tensorflow()
 
 
 def extract(chosen: RealSet, data: Path, work: Path) -> Path:
@@ -257,7 +266,7 @@ def measure(setup: Any, model: str, seed: int, splits: NDArray[np.str_], test: N
 
 
 def parts(fitted: Fitted, model: str, test: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Probabilities of the model and, where it averages branches, of each pair and each branch."""
+    """Probabilities of the model and, where it averages branches, of parts of the mean and of each branch."""
     from trainer import evaluate
     from trainer.models import branches_of
 
@@ -267,9 +276,11 @@ def parts(fitted: Fitted, model: str, test: NDArray[np.int64]) -> Iterator[tuple
     found = {
         branch.name: evaluate.predict(branch, fitted.prepared, test) for branch in branches_of(fitted.model)
     }
-    for member in range(len(found) // 2):
-        pair = found[f"ltae{member}"] + found[f"mlp{member}"]
-        yield f"ltae_mlp{member}", pair / np.float32(2)
+    yield "small_forest", found.pop("forest")
+    pairs = [(found[f"ltae{member}"] + found[f"mlp{member}"]) / 2 for member in range(len(found) // 2)]
+    yield "three_pairs", np.mean(pairs, axis=0)
+    for member, pair in enumerate(pairs):
+        yield f"ltae_mlp{member}", pair
     yield from found.items()
 
 

@@ -3,9 +3,9 @@
     python -m benchmarks.classify [--size 512] [--pairs 3] [--only vs_naive vs_plain_loop …]
 
 A made-up scene of 24 dates x 4 bands in tiled deflate GeoTIFFs, half of it under 30 % cloud; models of the
-parent's sizes with random weights, ``auto`` as ``--model auto`` trains it (three pairs of networks), ``pair``
-one such pair. The naive way is a plain re-implementation with the same weights: 256 x
-256 blocks, a patch tensor per pixel, ``model.predict``, TensorFlow's default settings. Every contestant runs
+parent's sizes with random weights, ``auto`` as ``--model auto`` trains it (networks and trees), ``pair`` one
+pair of its networks. The naive way is a plain re-implementation with the same weights: 256 x 256
+blocks, a patch tensor per pixel, ``model.predict``, TensorFlow's default settings. Every contestant runs
 in a process of its own; each round runs all that are needed once, one after the other, and every ratio is
 made within a round. Timed is what comes after set-up: from the first tile to the finished map. Ratios of
 processor seconds stand beside those of the clock: they say the same on an idle machine, and less nonsense

@@ -11,11 +11,13 @@ import numpy as np
 
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
+from dlts_beam.spec.model import SAVED_MODELS
 from trainer.augment import make_augment
 from trainer.curves import Curves
 from trainer.devices import Devices, choose_devices
 from trainer.feed import FitData, steps_per_epoch
 from trainer.folder import ModelFolder
+from trainer.forest import grow_forest, is_forest
 from trainer.loop import Loop, LossIsNanError
 from trainer.models import branches_of
 from trainer.optimise import is_stopped, plateau_rate
@@ -49,7 +51,8 @@ def fit_model(
 
     ``acc`` and ``loss`` are the epochs with the best validation accuracy and loss, the earliest of equal
     ones; without a validation split nothing can choose, and they are the last epoch too. The branches of a
-    model (`branches_of`) are trained one after another, each on its own loss.
+    model (`branches_of`) are trained one after another, each on its own loss; a forest among them is
+    grown.
 
     Args:
         model: as built, with its statistics set.
@@ -82,6 +85,9 @@ def fit_model(
     with folder.log_folder() as logs:
         for number in range(len(done), len(branches)):
             branch = branches[number]
+            if is_forest(branch):
+                done.append(_grow(branch, data, settings.seed, log))
+                continue
             progress = state.current if state else Progress(branch.name)
             loop = next((one for one in loops if one.fits(branch)), None)
             if loop is None:
@@ -107,6 +113,18 @@ def fit_model(
         write_models(model, branches, done, folder)
         storage.remove(path)
     return done
+
+
+def _grow(branch: keras.Model, data: FitData, seed: int, log: Log) -> Progress:
+    """A forest has one epoch, which is the best, the last and soon over: it needs no checkpoint."""
+    started = time.monotonic()
+    measured = grow_forest(branch, data, seed)
+    seconds = time.monotonic() - started
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
+    log(f"{branch.name}  {shown}  {seconds:.1f} s")
+    row: dict[str, float] = {"epoch": 1, "seconds": round(seconds, 3), **measured}
+    weights = branch.get_weights()
+    return Progress(branch.name, [row], dict.fromkeys(SAVED_MODELS, weights), dict.fromkeys(SAVED_MODELS, 1))
 
 
 def _silent(line: str) -> None:

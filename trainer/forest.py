@@ -1,12 +1,21 @@
-"""A random forest on the same samples: what a deep model must be better than."""
+"""Random forests: one that a deep model must be better than, and one that is a branch of a model."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    import keras
+
+    from trainer.feed import FitData
+    from trainer.layers import Trees
+
 TREES = 500
 MOST_SAMPLES = 20_000  # a forest on more takes longer than the model and hardly gains
+TINY = 1e-7  # what a probability counts for at least, in a loss
 
 
 def forest_predictions(
@@ -23,13 +32,93 @@ def forest_predictions(
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    if len(training) > MOST_SAMPLES:
-        training = training[np.linspace(0, len(training) - 1, MOST_SAMPLES).round().astype(np.int64)]
-    middle = prepared.shape[2] // 2
-
-    def flat(places: NDArray[np.int64]) -> NDArray[np.float32]:
-        return np.asarray(prepared[places][:, :, middle, middle]).reshape(len(places), -1)
-
+    training = _at_most(training)
     forest = RandomForestClassifier(TREES, random_state=seed, n_jobs=-1)
-    forest.fit(flat(training), class_ids[training])
-    return forest.predict(flat(test)).astype(np.int64)
+    forest.fit(_flat(prepared, training), class_ids[training])
+    return forest.predict(_flat(prepared, test)).astype(np.int64)
+
+
+def is_forest(branch: keras.Model) -> bool:
+    """Whether a branch is grown, not trained."""
+    return _trees_of(branch) is not None
+
+
+def grow_forest(branch: keras.Model, data: FitData, seed: int) -> dict[str, float]:
+    """Grow the trees of a branch on the training split.
+
+    Returns:
+        ``loss`` and ``accuracy`` on the training split, and ``val_loss`` and ``val_accuracy`` on a validation
+        split that is not empty, as an epoch of a network has them.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+
+    layer = _trees_of(branch)
+    assert layer is not None
+    training = _at_most(data.training)
+    forest = RandomForestClassifier(layer.trees, max_depth=layer.depth, random_state=seed, n_jobs=-1)
+    forest.fit(_flat(data.series, training), data.class_ids[training], sample_weight=data.weights[training])
+    layer.set_weights(lay_out(forest, layer.depth, layer.classes))
+    measured: dict[str, float] = {}
+    for prefix, places in (("", training), ("val_", _at_most(data.validation))):
+        if len(places):
+            found = forest.predict_proba(_flat(data.series, places))
+            own = np.zeros((len(places), data.classes))
+            own[:, forest.classes_] = found
+            truth = data.class_ids[places]
+            chosen = np.clip(own[np.arange(len(places)), truth], TINY, 1)
+            measured[f"{prefix}loss"] = float(-np.log(chosen).mean())
+            measured[f"{prefix}accuracy"] = float((own.argmax(1) == truth).mean())
+    return measured
+
+
+def lay_out(forest: Any, depth: int, classes: int) -> list[NDArray[Any]]:
+    """A scikit-learn forest as the weights of `trainer.layers.Trees`: features, thresholds, shares.
+
+    scikit-learn compares float32 values with float64 thresholds; rounded down to float32, a threshold parts
+    the same values.
+    """
+    trees, splits = len(forest.estimators_), 2**depth - 1
+    feature = np.zeros((trees, splits), np.int32)
+    threshold = np.full((trees, splits), np.finfo(np.float32).max, np.float32)
+    share = np.zeros((trees, splits + 1, classes), np.float32)
+    for number, estimator in enumerate(forest.estimators_):
+        tree = estimator.tree_
+        shares = np.zeros((tree.node_count, classes))
+        shares[:, forest.classes_] = tree.value[:, 0]
+        waiting = [(0, 0)]
+        while waiting:
+            node, place = waiting.pop()
+            if tree.children_left[node] < 0:
+                while place < splits:  # a leaf above the last level: to its left-most end
+                    place = 2 * place + 1
+                share[number, place - splits] = shares[node] / shares[node].sum()
+                continue
+            feature[number, place] = tree.feature[node]
+            threshold[number, place] = _rounded_down(tree.threshold[node])
+            waiting.append((int(tree.children_left[node]), 2 * place + 1))
+            waiting.append((int(tree.children_right[node]), 2 * place + 2))
+    return [feature, threshold, share]
+
+
+def _rounded_down(value: float) -> np.float32:
+    nearest = np.float32(value)
+    return nearest if nearest <= value else np.nextafter(nearest, np.float32(-np.inf))
+
+
+def _trees_of(branch: keras.Model) -> Trees | None:
+    from trainer.layers import Trees
+
+    return next((layer for layer in branch.layers if isinstance(layer, Trees)), None)
+
+
+def _at_most(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All places, or as many as a forest takes, evenly spread over them."""
+    if len(places) <= MOST_SAMPLES:
+        return places
+    return places[np.linspace(0, len(places) - 1, MOST_SAMPLES).round().astype(np.int64)]
+
+
+def _flat(series: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The centre's series, all dates and bands as one vector: (n, T * B)."""
+    middle = series.shape[2] // 2
+    return np.asarray(series[places][:, :, middle, middle]).reshape(len(places), -1)

@@ -233,3 +233,61 @@ class HeadAverage(keras.layers.Layer):
     def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """(batch, C)."""
         return (input_shape[0][0], input_shape[0][2])
+
+
+@keras.saving.register_keras_serializable(package="dlts_beam")
+class Trees(keras.layers.Layer):
+    """Mean, over decision trees, of the shares of the classes in a series' leaf: (batch, F) to (batch, K).
+
+    Every tree is laid out as a full binary tree: split n is followed by split 2n + 1, for values up to its
+    threshold, or by 2n + 2. Where a tree has no split, the layout has one that every value passes to the
+    left. Features, thresholds and shares are weights that are not trained by gradients, so they travel with
+    the model; as built, every share is the same. Compares the values as they come, in float32 in any
+    precision policy, so that every engine takes the same branches.
+
+    Args:
+        trees: how many.
+        depth: of the longest path; every tree has room for 2 ** depth leaves.
+        classes: K.
+    """
+
+    def __init__(self, trees: int, depth: int, classes: int, **kwargs: Any) -> None:
+        kwargs["dtype"] = "float32"
+        super().__init__(trainable=False, **kwargs)
+        self.trees, self.depth, self.classes = int(trees), int(depth), int(classes)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the weights."""
+        splits, leaves = (self.trees, 2**self.depth - 1), (self.trees, 2**self.depth, self.classes)
+        highest = keras.initializers.Constant(float(np.finfo(np.float32).max))
+        even = keras.initializers.Constant(1 / self.classes)
+        self.feature = self.add_weight(
+            name="feature", shape=splits, initializer="zeros", dtype="int32", trainable=False
+        )
+        self.threshold = self.add_weight(name="threshold", shape=splits, initializer=highest, trainable=False)
+        self.share = self.add_weight(name="share", shape=leaves, initializer=even, trainable=False)
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """(batch, F) to float32 (batch, K)."""
+        splits, leaves = 2**self.depth - 1, 2**self.depth
+        tree = ops.arange(self.trees, dtype="int32")[None]
+        feature, threshold = ops.reshape(self.feature, (-1,)), ops.reshape(self.threshold, (-1,))
+        place = ops.zeros_like(inputs[:, :1], dtype="int32") + ops.zeros_like(tree)
+        for _ in range(self.depth):
+            at = place + tree * splits
+            seen = ops.take_along_axis(inputs, ops.take(feature, at), axis=1)
+            place = 2 * place + 1 + ops.cast(seen > ops.take(threshold, at), "int32")
+        shares = ops.reshape(self.share, (-1, self.classes))
+        return ops.mean(ops.take(shares, place - splits + tree * leaves, axis=0), axis=1)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """(batch, K)."""
+        return (input_shape[0], self.classes)
+
+    def get_config(self) -> dict[str, Any]:
+        """The layer's settings; its splits and leaves are weights."""
+        config = super().get_config()
+        config.pop("trainable", None)
+        config.pop("dtype", None)
+        return {**config, "trees": self.trees, "depth": self.depth, "classes": self.classes}

@@ -22,12 +22,12 @@ def model_table(shape: ModelShape) -> str:
     )
     lines = [
         f"for {sizes}:",
-        f"{'model':12s} {'parameters':>11s} {'MFLOP/pixel':>12s}  what it is",
+        f"{'model':15s} {'parameters':>11s} {'MFLOP/pixel':>12s}  what it is",
     ]
     for name, architecture in ARCHITECTURES.items():
         fitted = architecture.fit_shape(shape)
         model = build_model(name, fitted)
         served = serving_model(model, architecture, fitted, architecture.batch)
         cost = count_flops(served) / architecture.batch / 1e6
-        lines.append(f"{name:12s} {model.count_params():11,d} {cost:12.2f}  {architecture.summary}")
+        lines.append(f"{name:15s} {model.count_params():11,d} {cost:12.2f}  {architecture.summary}")
     return "\n".join(lines)

@@ -48,6 +48,22 @@ def test_two_devices_learn_what_one_learns(tmp_path: Path) -> None:
         np.testing.assert_allclose(left, right, atol=2e-4)
 
 
+def test_two_devices_grow_the_forest_of_one(tmp_path: Path) -> None:
+    write_fake(tmp_path / "s", make_fake((40, 40)))
+    flags = ["-i", str(tmp_path / "s"), "--model", "ltae_mlp_forest", "-e", "1", "--no-random-forest"]
+    two = [*flags, "-o", str(tmp_path / "two"), "--devices", "CPU:0,CPU:1"]
+    found = subprocess.run([sys.executable, "-c", TWO, *two], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert main([*flags, "-o", str(tmp_path / "one"), "--devices", "CPU"]) == 0
+    ours, theirs = (
+        ModelFolder(str(tmp_path / name)).load_model("last").get_layer("forest").get_weights()
+        for name in ("two", "one")
+    )
+    for left, right in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert np.unique(ours[0]).size > 3
+
+
 @pytest.mark.parametrize(
     ("cluster", "task", "found"),
     [

@@ -157,7 +157,7 @@ def test_auto_on_two_folders_with_folds(tmp_path: Path, capsys: pytest.CaptureFi
     flags += ["--members", 1, "--min-updates", 30, "-e", 2, "--folds", 2]
     assert run(*flags) == 0
     spec = ModelSpec.from_json((tmp_path / "m" / "model.json").read_text())
-    assert spec.architecture == "ltae_mlp"
+    assert spec.architecture == "ltae_mlp_forest"
     assert spec.config["members"] == 1
     assert spec.settings["lr_decay"] == "cosine"
     assert spec.settings["validation_split"] == 0
@@ -171,6 +171,9 @@ def test_auto_on_two_folders_with_folds(tmp_path: Path, capsys: pytest.CaptureFi
     assert "cross-validation (2 folds by sample): overall accuracy" in out
     assert "folds by sample" in (tmp_path / "m" / "report.html").read_text()
     assert len((tmp_path / "m" / "splits.csv").read_text().splitlines()) == 55
+    assert "forest  loss 0." in out
+    last = (tmp_path / "m" / "history.csv").read_text().splitlines()[-1]
+    assert last.startswith("forest,1,")
 
 
 def test_leave_one_out_with_weights_and_early_stopping(
@@ -199,7 +202,8 @@ def test_leave_one_out_with_weights_and_early_stopping(
 
 def test_flags_of_the_user_win_over_auto() -> None:
     args = parse_args(["-i", "a", "-o", "b", "--model", "auto", "-l", "0.5"])
-    assert (args.model, args.learning_rate, args.members, args.batch_size) == ("ltae_mlp", 0.5, 3, 32)
+    assert (args.model, args.learning_rate) == ("ltae_mlp_forest", 0.5)
+    assert (args.members, args.batch_size) == (3, 32)
     plain = parse_args(["-i", "a", "-o", "b"])
     assert (plain.model, plain.learning_rate, plain.members) == ("conv_bilstm", 5e-5, None)
 

@@ -16,6 +16,7 @@ from trainer.models.lstm import LSTM
 from trainer.models.lstm_fcn import LSTM_FCN
 from trainer.models.ltae import LTAE
 from trainer.models.ltae_mlp import LTAE_MLP
+from trainer.models.ltae_mlp_forest import LTAE_MLP_FOREST
 from trainer.models.mlp import MLP
 from trainer.models.shape import ModelShape
 from trainer.models.tempcnn import TEMPCNN
@@ -34,6 +35,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         LSTM_FCN,
         LTAE,
         LTAE_MLP,
+        LTAE_MLP_FOREST,
         MLP,
         TEMPCNN,
         TRANSFORMER,
@@ -73,7 +75,8 @@ def build_model(name: str, shape: ModelShape, settings: Mapping[str, Any] | None
 def branches_of(model: keras.Model) -> list[keras.Model]:
     """The models inside a model that are trained one by one; the model itself where there are none.
 
-    They share their weights with the model, so training them trains it.
+    They share their weights with the model, so training them trains it. One that holds trees is grown instead
+    (`trainer.forest`).
     """
     import keras
 

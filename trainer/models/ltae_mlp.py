@@ -25,14 +25,20 @@ def build_ltae_mlp(shape: ModelShape, settings: Mapping[str, Any]) -> keras.Mode
     import keras
 
     inputs = keras.Input((shape.time_steps, 1, 1, shape.bands), name="series")
+    branches = pairs(shape, settings)
+    mean = keras.layers.Average(dtype="float32", name="mean")([branch(inputs) for branch in branches])
+    return keras.Model(inputs, mean, name="ltae_mlp")
+
+
+def pairs(shape: ModelShape, settings: Mapping[str, Any]) -> list[keras.Model]:
+    """``members`` times one ``ltae`` and one ``mlp``, of the sizes in ``settings``."""
     of_ltae = {name: settings[f"ltae_{name}"] for name in LTAE.defaults}
     of_mlp = {name: settings[f"mlp_{name}"] for name in MLP.defaults}
     branches = []
     for member in range(settings["members"]):
         branches.append(build_ltae(shape, of_ltae, name=f"ltae{member}"))
         branches.append(build_mlp(shape, of_mlp, name=f"mlp{member}"))
-    mean = keras.layers.Average(dtype="float32", name="mean")([branch(inputs) for branch in branches])
-    return keras.Model(inputs, mean, name="ltae_mlp")
+    return branches
 
 
 def _fold(model: keras.Model, shape: ModelShape, batch: int) -> onnx.ModelProto:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 18
+TREES_DOMAIN, TREES_OPSET = "ai.onnx.ml", 3
 IR_VERSION = 9  # the oldest that goes with the opset, so that older runtimes load it too
 INPUT, OUTPUT = "strip", "probabilities"
 
@@ -85,9 +86,12 @@ class Graph:
             [helper.make_tensor_value_info(OUTPUT, single, [spec.batch, spec.classes])],
             initializer=[constant for constant in self._constants if constant.name in used],
         )
+        opsets = [helper.make_opsetid("", OPSET)]
+        if any(node.domain == TREES_DOMAIN for node in nodes):
+            opsets.append(helper.make_opsetid(TREES_DOMAIN, TREES_OPSET))
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=opsets,
             ir_version=IR_VERSION,
             producer_name="dlts-beam",
         )

@@ -1,4 +1,4 @@
-"""The serving graphs of ``ltae``, ``mlp`` and their averages."""
+"""The serving graphs of ``ltae``, ``mlp`` and their averages, with or without a forest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dlts_beam.spec import ServingSpec
+from trainer.forest import is_forest
 from trainer.models.shape import ModelShape
+from trainer.serving.forest import forest
 from trainer.serving.graph import INPUT, Graph
 from trainer.serving.strips import Normalisation, Weights, affine_of, serving_spec
 
@@ -16,33 +18,54 @@ if TYPE_CHECKING:
     import onnx
 
 
-def fold_branches(model: keras.Model, shape: ModelShape, batch: int) -> onnx.ModelProto:
-    """The ONNX model of a trained ``ltae``, ``mlp`` or ``ltae_mlp`` for strips (T, 1, batch, B)."""
+def fold_branches(
+    model: keras.Model, shape: ModelShape, batch: int, forest_share: float = 0.0
+) -> onnx.ModelProto:
+    """The ONNX model of a trained ``ltae``, ``mlp`` or mean of them for strips (T, 1, batch, B).
+
+    Args:
+        model: the trained model.
+        shape: what it was built for.
+        batch: pixels in a strip.
+        forest_share: what the branch with the trees counts in the mean; all others count alike.
+    """
     from trainer.models import branches_of
 
     spec = serving_spec(shape, batch)
     graph = Graph()
-    answers = []
+    answers, forests = [], []
     for branch in branches_of(model):
+        if is_forest(branch):
+            pixels = _pixels(graph, spec)
+            forests.append(forest(graph, pixels, branch.get_layer("trees"), spec, forest_share))
+            continue
         logits = (_ltae if branch.name.startswith("ltae") else _mlp)(graph, branch, spec)
         answers.append(graph.add("Softmax", logits, axis=1))
     mean = answers[0]
     for answer in answers[1:]:
         mean = graph.add("Add", mean, answer)
-    if len(answers) > 1:
-        mean = graph.add("Mul", mean, graph.weights(np.array(1 / len(answers))))
+    if len(answers) > 1 or forests:
+        each = (1 - forest_share) / len(answers)
+        mean = graph.add("Mul", mean, graph.weights(np.array(each)))
+    for answer in forests:
+        mean = graph.add("Add", mean, answer)
     return graph.finish(mean, spec, model.name)
 
 
-def _centred_pixels(graph: Graph, normalisation: Normalisation, spec: ServingSpec) -> str:
-    """The clipped pixels minus the mean of each band (or band and time step), as (N, B * T).
+def _pixels(graph: Graph, spec: ServingSpec) -> str:
+    """The pixels of a strip, as (N, B * T).
 
     Bands come first, because (T, N * B) to (N * B, T) is a plain transposition, for which the runtime has
     fast code; it takes ten times longer to bring pixels to the front and keep the bands last.
     """
     flat = graph.reshape(INPUT, spec.time_steps, spec.batch * spec.bands)
     flat = graph.add("Transpose", flat, perm=[1, 0])
-    pixels = graph.reshape(flat, spec.batch, spec.bands * spec.time_steps)
+    return graph.reshape(flat, spec.batch, spec.bands * spec.time_steps)
+
+
+def _centred_pixels(graph: Graph, normalisation: Normalisation, spec: ServingSpec) -> str:
+    """The clipped pixels minus the mean of each band (or band and time step), as (N, B * T)."""
+    pixels = _pixels(graph, spec)
 
     def wide(values: Weights) -> str:
         by_step = np.broadcast_to(values, (spec.time_steps, spec.bands))

@@ -60,6 +60,21 @@ def test_members_are_averaged() -> None:
     np.testing.assert_allclose(np.asarray(model(series)), np.mean(found, axis=0), rtol=1e-5)
 
 
+def test_a_forest_counts_as_much_as_each_kind_of_network() -> None:
+    settings = {"members": 2, "ltae_width": 8, "forest_trees": 5}
+    model = build_model("ltae_mlp_forest", ModelShape(5, 2, 1, 3), settings)
+    branches = branches_of(model)
+    assert [branch.name for branch in branches] == ["ltae0", "mlp0", "ltae1", "mlp1", "forest"]
+    trees = branches[-1].get_layer("trees")
+    feature, threshold, share = trees.get_weights()
+    shares = np.random.default_rng(1).dirichlet(np.ones(3), share.shape[:2])
+    trees.set_weights([feature, threshold, shares])
+    series = np.random.default_rng(0).normal(size=(4, 5, 1, 1, 2)).astype(np.float32)
+    found = [np.asarray(branch(series)) for branch in branches]
+    wanted = ((found[0] + found[2]) / 2 + (found[1] + found[3]) / 2 + found[4]) / 3
+    np.testing.assert_allclose(np.asarray(model(series)), wanted, rtol=1e-5)
+
+
 def test_positions_of_attention_models_are_days() -> None:
     series = np.random.default_rng(0).normal(size=(3, 4, 1, 1, 2)).astype(np.float32)
     for name in ("ltae", "ltae_mlp", "transformer"):

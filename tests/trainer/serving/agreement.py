@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import onnxruntime
 
+from trainer.feed import FitData
+from trainer.forest import grow_forest, is_forest
 from trainer.layers import Statistics, set_statistics
 from trainer.models import ModelShape, branches_of, build_model, find_architecture
 
@@ -38,6 +40,9 @@ def make_model(name: str, shape: ModelShape, settings: dict[str, Any], seed: int
     series = patches_of(strip, shape)
     set_statistics(model, Statistics.measure(series, percentiles=(2, 98)))
     for branch in branches_of(model):
+        if is_forest(branch):
+            grow_forest(branch, random_classes(series, shape.classes, seed), seed)
+            continue
         # Logits of mean 0 and spread 1.5, as of a model that has learnt to tell these series apart.
         layer = branch.get_layer("probabilities")
         logits = np.asarray(keras.Model(branch.input, layer.input)(series)) @ np.asarray(layer.kernel)
@@ -45,6 +50,15 @@ def make_model(name: str, shape: ModelShape, settings: dict[str, Any], seed: int
         layer.kernel.assign(np.asarray(layer.kernel) * gain)
         layer.bias.assign(-logits.mean(axis=0) * gain)
     return model
+
+
+def random_classes(series: np.ndarray, classes: int, seed: int) -> FitData:
+    """Training data in which every series has a class by chance, so that trees grow large."""
+    count = len(series)
+    class_ids = np.random.default_rng(seed).permutation(np.arange(count) % classes)
+    every, none = np.arange(count), np.arange(0)
+    scale = np.ones(series.shape[-1], np.float32)
+    return FitData(series, class_ids, classes, every, none, np.ones(count, np.float32), scale)
 
 
 def make_strip(shape: ModelShape, batch: int, seed: int = 0) -> np.ndarray:
