@@ -78,7 +78,7 @@ def lay_out(forest: Any, depth: int, classes: int) -> list[NDArray[Any]]:
     the same values.
     """
     trees, splits = len(forest.estimators_), 2**depth - 1
-    feature = np.zeros((trees, splits), np.int32)
+    feature = np.zeros((trees, splits), np.float32)
     threshold = np.full((trees, splits), np.finfo(np.float32).max, np.float32)
     share = np.zeros((trees, splits + 1, classes), np.float32)
     for number, estimator in enumerate(forest.estimators_):

@@ -261,9 +261,8 @@ class Trees(keras.layers.Layer):
         splits, leaves = (self.trees, 2**self.depth - 1), (self.trees, 2**self.depth, self.classes)
         highest = keras.initializers.Constant(float(np.finfo(np.float32).max))
         even = keras.initializers.Constant(1 / self.classes)
-        self.feature = self.add_weight(
-            name="feature", shape=splits, initializer="zeros", dtype="int32", trainable=False
-        )
+        # Whole numbers as float32: TensorFlow keeps no int32 variables on GPUs.
+        self.feature = self.add_weight(name="feature", shape=splits, initializer="zeros", trainable=False)
         self.threshold = self.add_weight(name="threshold", shape=splits, initializer=highest, trainable=False)
         self.share = self.add_weight(name="share", shape=leaves, initializer=even, trainable=False)
         self.built = True
@@ -272,7 +271,8 @@ class Trees(keras.layers.Layer):
         """(batch, F) to float32 (batch, K)."""
         splits, leaves = 2**self.depth - 1, 2**self.depth
         tree = ops.arange(self.trees, dtype="int32")[None]
-        feature, threshold = ops.reshape(self.feature, (-1,)), ops.reshape(self.threshold, (-1,))
+        feature = ops.cast(ops.reshape(self.feature, (-1,)), "int32")
+        threshold = ops.reshape(self.threshold, (-1,))
         place = ops.zeros_like(inputs[:, :1], dtype="int32") + ops.zeros_like(tree)
         for _ in range(self.depth):
             at = place + tree * splits

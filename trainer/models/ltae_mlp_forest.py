@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dlts_beam.errors import DltsError
 from trainer.models.architecture import Architecture
 from trainer.models.ltae_mlp import LTAE_MLP, pairs
 from trainer.models.shape import ModelShape
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
 FOREST_SHARE = 1 / 3  # of the mean; the two kinds of network have as much each
+MOST_DEPTH = 16
 
 
 def build_ltae_mlp_forest(shape: ModelShape, settings: Mapping[str, Any]) -> keras.Model:
@@ -24,11 +26,19 @@ def build_ltae_mlp_forest(shape: ModelShape, settings: Mapping[str, Any]) -> ker
     defaults save its size (`trainer.forest`). It errs differently from networks, so that the three together
     do better than any two of them (docs/accuracy.md); one forest of 100 trees does as well in the mean as
     larger ones, at a fraction of the time.
+
+    Raises:
+        DltsError: if the trees would be deeper than 16 splits.
     """
     import keras
 
     from trainer.layers import Trees
 
+    if settings["forest_depth"] > MOST_DEPTH:
+        raise DltsError(
+            f"ltae_mlp_forest: forest_depth must be at most {MOST_DEPTH}; got {settings['forest_depth']} "
+            "(every further level doubles the model)"
+        )
     inputs = keras.Input((shape.time_steps, 1, 1, shape.bands), name="series")
     networks = keras.layers.Average(dtype="float32", name="networks")(
         [branch(inputs) for branch in pairs(shape, settings)]

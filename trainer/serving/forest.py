@@ -34,7 +34,7 @@ def forest(graph: Graph, pixels: str, trees: Trees, spec: ServingSpec, scale: fl
     }
     targets: dict[str, list[Any]] = {name: [] for name in ("treeids", "nodeids", "ids", "weights")}
     feature, threshold, share = trees.get_weights()
-    step, band = np.divmod(feature, spec.bands)
+    step, band = np.divmod(feature.astype(np.int64), spec.bands)
     feature = band * spec.time_steps + step
     for tree in range(trees.trees):
         for number, place, children in _walk(threshold[tree]):

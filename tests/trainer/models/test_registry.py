@@ -75,6 +75,11 @@ def test_a_forest_counts_as_much_as_each_kind_of_network() -> None:
     np.testing.assert_allclose(np.asarray(model(series)), wanted, rtol=1e-5)
 
 
+def test_trees_that_would_fill_memory_are_refused() -> None:
+    with pytest.raises(DltsError, match="forest_depth must be at most 16; got 30"):
+        build_model("ltae_mlp_forest", ModelShape(5, 2, 1, 3), {"forest_depth": 30})
+
+
 def test_positions_of_attention_models_are_days() -> None:
     series = np.random.default_rng(0).normal(size=(3, 4, 1, 1, 2)).astype(np.float32)
     for name in ("ltae", "ltae_mlp", "transformer"):
