@@ -105,4 +105,5 @@ def test_every_architecture_learns_from_long_series_of_one_band(name: str, tmp_p
     for progress in fit_model(model, data, settings, ModelFolder(str(tmp_path)), quiet):
         losses = [row["loss"] for row in progress.history]
         assert np.isfinite(losses).all()
-        assert losses[-1] < 0.8 * losses[0]
+        before = losses[0] if len(losses) > 1 else np.log(2)  # a forest has one epoch; a guess loses log 2
+        assert losses[-1] < 0.8 * before
