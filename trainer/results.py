@@ -148,9 +148,14 @@ def log_confusion(folder: ModelFolder, found: Mapping[str, Any], names: Sequence
 
 
 def history_section(reached: Sequence[Progress]) -> str:
-    """The curves of every branch and the epochs that were saved."""
+    """The curves of every branch and the epochs that were saved; of a forest, which has none, its figures."""
     parts = []
     for progress in reached:
+        if progress.history and "learning_rate" not in progress.history[0]:
+            measured = {k: v for k, v in progress.history[0].items() if k not in ("epoch", "seconds")}
+            told = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
+            parts.append(f"<p>{progress.branch}: grown, not trained in epochs; {told}.</p>")
+            continue
         png = plots.history_png(progress.history, progress.best_epoch)
         told = ", ".join(f"{name}: epoch {epoch}" for name, epoch in progress.best_epoch.items())
         who = f"{progress.branch}: saved models" if len(reached) > 1 else "Saved models"

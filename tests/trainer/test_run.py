@@ -169,7 +169,9 @@ def test_auto_on_two_folders_with_folds(tmp_path: Path, capsys: pytest.CaptureFi
     assert cross["random_forest"]["overall_accuracy"]["value"] > 0.9
     out = capsys.readouterr().out
     assert "cross-validation (2 folds by sample): overall accuracy" in out
-    assert "folds by sample" in (tmp_path / "m" / "report.html").read_text()
+    page = (tmp_path / "m" / "report.html").read_text()
+    assert "folds by sample" in page
+    assert "forest: grown, not trained in epochs; loss 0." in page
     assert len((tmp_path / "m" / "splits.csv").read_text().splitlines()) == 55
     assert "forest  loss 0." in out
     last = (tmp_path / "m" / "history.csv").read_text().splitlines()[-1]
