@@ -5,9 +5,9 @@
 The input is what training reads: arrays prepared from samples, shuffled, gathered and batched by tf.data,
 plain, with augmentation, and from a mapped scratch file, drained by a graph that does nothing else. The
 model alone trains on a batch that lies ready in memory. Each round measures everything once, in turn, so
-that a change in the machine's speed meets all alike; the best of the rounds counts. The last line is one
-JSON object; ``together`` is the share of the slower of input and model that both together reach, and should
-be at least 0.9.
+that a change in the machine's speed meets all alike; medians of the rounds are printed. The last line is one
+JSON object; ``together`` is the share of the slower of input and model that both together reach, within a
+round, and should be at least 0.9.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 
 STEPS, BANDS, CLASSES = 24, 4, 4
+LEAST_SECONDS = 1.0
 COLUMNS = ("input", "augmented", "mapped", "model", "both")
 
 
@@ -35,14 +37,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", default=["lstm", "mlp", "conv_bilstm"])
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     print(f"{'model':14s} " + " ".join(f"{column:>10s}" for column in COLUMNS) + "  together")
     results = {}
     for name in options.models:
-        rates = measure(name, options.samples, options.batch_size, options.rounds)
-        together = rates["both"] / min(rates["input"], rates["model"])
+        rounds = measure(name, options.samples, options.batch_size, options.rounds)
+        rates = {column: statistics.median(one[column] for one in rounds) for column in COLUMNS}
+        together = statistics.median(one["both"] / min(one["input"], one["model"]) for one in rounds)
         cells = " ".join(f"{rates[column]:10,.0f}" for column in COLUMNS)
         print(f"{name:14s} {cells}  {together:.2f}", flush=True)
         results[name] = {column: round(rates[column], 1) for column in COLUMNS}
@@ -51,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(json.dumps({"samples_per_second": results, "together": worst}))
 
 
-def measure(name: str, samples: int, batch_size: int, rounds: int) -> dict[str, float]:
-    """Samples per second by column, the best of the rounds."""
+def measure(name: str, samples: int, batch_size: int, rounds: int) -> list[dict[str, float]]:
+    """Samples per second by column, for each round."""
     import tensorflow as tf
 
     from trainer.augment import make_augment
@@ -80,8 +83,8 @@ def measure(name: str, samples: int, batch_size: int, rounds: int) -> dict[str, 
     loop = Loop(build_model(name, shape), settings, steps, choose_devices())
 
     def feed(data: FitData = data, augment: Any = None) -> tf.data.Dataset:
-        """Two epochs, the first one to get going."""
-        return training_feed(data, 2, batch_size, 0, 2, augment)
+        """More epochs than are measured, so that no end is near that the input need not work for."""
+        return training_feed(data, 2, batch_size, 0, 10_000, augment)
 
     @tf.function(autograph=False)
     def drain(batches: Any) -> tf.Tensor:
@@ -93,12 +96,14 @@ def measure(name: str, samples: int, batch_size: int, rounds: int) -> dict[str, 
         )[1]
 
     def rate(work: Callable[[Any], object], batches: tf.data.Dataset) -> float:
-        """Samples per second of the second epoch."""
+        """Samples per second of the epochs after the first, which gets it going, for at least so long."""
         iterator = iter(batches)
         work(iterator)
-        started = time.perf_counter()
-        work(iterator)
-        return samples / (time.perf_counter() - started)
+        started, epochs = time.perf_counter(), 0
+        while epochs == 0 or time.perf_counter() - started < LEAST_SECONDS:
+            work(iterator)
+            epochs += 1
+        return epochs * samples / (time.perf_counter() - started)
 
     def read(batches: tf.data.Dataset) -> float:
         return rate(drain, batches)
@@ -118,11 +123,7 @@ def measure(name: str, samples: int, batch_size: int, rounds: int) -> dict[str, 
             "model": lambda: fit(ready),
             "both": lambda: fit(feed()),
         }
-        best = dict.fromkeys(works, 0.0)
-        for _ in range(rounds):
-            for column, work in works.items():
-                best[column] = max(best[column], work())
-    return best
+        return [{column: work() for column, work in works.items()} for _ in range(rounds)]
 
 
 if __name__ == "__main__":
