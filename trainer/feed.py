@@ -68,15 +68,6 @@ def training_feed(
     count, steps = shares * replicas, steps_per_epoch(data, batch_size, replicas)
     bounds = tf.constant([number * shares // steps * replicas for number in range(steps + 1)], tf.int64)
 
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        pair = tf.stack([tf.constant(seed, tf.int64), epoch])
-        order = tf.random.experimental.stateless_shuffle(places, pair)[:count]
-        numbers = tf.data.Dataset.range(steps)
-        return numbers.map(
-            lambda number: (order[bounds[number] : bounds[number + 1]], epoch * _EPOCH_STRIDE + number)
-        )
-
-    numbered = _cut_up(tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch), replicas, pieces)
     look_up = _look_up(data, data.weights)
 
     def example(batch: tf.Tensor, number: tf.Tensor) -> tuple[Any, Any, Any]:
@@ -85,7 +76,20 @@ def training_feed(
             series = augment(series, tf.stack([tf.constant(seed, tf.int64), number]))
         return series, one_hot, weights
 
-    return _finish(numbered.map(example, num_parallel_calls=2))
+    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        pair = tf.stack([tf.constant(seed, tf.int64), epoch])
+        order = tf.random.experimental.stateless_shuffle(places, pair)[:count]
+
+        def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return order[bounds[number] : bounds[number + 1]], epoch * _EPOCH_STRIDE + number
+
+        numbers = tf.data.Dataset.range(steps)
+        if pieces is None:
+            # Each further step of tf.data would cost a few per cent of a small model's batch.
+            return numbers.map(lambda number: example(*batch(number)), num_parallel_calls=2)
+        return _cut_up(numbers.map(batch), replicas, pieces).map(example, num_parallel_calls=2)
+
+    return _finish(tf.data.Dataset.range(first_epoch, epochs).flat_map(of_epoch))
 
 
 def validation_batches(data: FitData, replicas: int = 1) -> int:
