@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"architecture: {names}; or {AUTO}: the best one with its own settings (default: %(default)s)")
     add("--model-config", metavar="FILE",
         help="sizes of the architecture: a JSON file, or JSON such as '{\"units\": 64}'")
-    add("--members", type=int, metavar="N", help="pairs of networks that are averaged (those of ltae_mlp)")
+    add("--members", type=int, metavar="N", help="averaged pairs of ltae_mlp(_forest) (default: 1; auto: 3)")
     add("--list-models", action=_ListModels, nargs=0, help="show parameters and cost of all models, and exit")
     _add_split_flags(parser)
     _add_training_flags(parser)

@@ -77,6 +77,8 @@ class ModelFolder:
                 f"{self.path} has no {name}_model.keras: it is not a model folder, or not complete"
             )
         with storage.local_copy(path) as local:
+            if not zipfile.is_zipfile(local):
+                raise DltsError(f"{path} is damaged: it is no Keras file; restore it, or train again")
             try:
                 return keras.saving.load_model(local, safe_mode=True, compile=False)
             except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:

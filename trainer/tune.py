@@ -21,6 +21,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.spec import digest_of
 from trainer.cli import build_parser as train_parser
 from trainer.cli import parse_args
+from trainer.recipes import AUTO, AUTO_FLAGS
 from trainer.start import load_tensorflow
 
 if TYPE_CHECKING:
@@ -228,13 +229,20 @@ def _report(args: argparse.Namespace, setup: Setup, trials: list[optuna.trial.Fr
     config = setup.config | {name: value for name, value in best.items() if name in setup.config}
     path = storage.join(args.output_dir, BEST_JSON)
     storage.write_text(path, json.dumps(config, indent=1) + "\n")
+    model = AUTO if _is_auto(args) else args.model
     folders = " ".join(f"-i {folder}" for folder in args.series_dir)
     print(
         f"\nall trials: {storage.join(args.output_dir, TRIALS_CSV)}\nto train with the best:\n"
-        f"  dlts train-model {folders} --model {args.model} --model-config {path}"
+        f"  dlts train-model {folders} --model {model} --model-config {path}"
         f" -b {best['batch_size']} -l {best['learning_rate']:.6g} -e {args.epochs} -o model"
     )
     return 0
+
+
+def _is_auto(args: argparse.Namespace) -> bool:
+    """Whether the trials were trained as ``--model auto`` trains, save for what is tuned or chosen."""
+    own = ("epochs", "batch_size", "learning_rate", "members", "validation_split")
+    return all(getattr(args, name) == value for name, value in AUTO_FLAGS.items() if name not in own)
 
 
 if __name__ == "__main__":

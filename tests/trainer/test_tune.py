@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 
 from tests.trainer.helpers import make_fake, write_fake
 from trainer import tune
+from trainer.cli import parse_args
 from trainer.models import ARCHITECTURES
 
 
@@ -83,6 +85,15 @@ def test_a_search_killed_in_a_trial_goes_on_after_the_last_finished_one(folder: 
     assert first.strip() in again.stdout
     # The killed trial keeps its number and has no row.
     assert [row["trial"] for row in rows(folder)] == ["0", "2", "3"]
+
+
+def test_trials_of_auto_are_told_from_those_of_its_architecture() -> None:
+    def args(*flags: str) -> argparse.Namespace:
+        return parse_args(["-i", "a", "-o", "b", *flags])
+
+    assert tune._is_auto(args("--model", "auto", "-v", "0.2", "-e", "5", "-l", "0.01", "-b", "64"))
+    assert not tune._is_auto(args("--model", "auto", "--optimizer", "nadam"))
+    assert not tune._is_auto(args("--model", "ltae_mlp_forest"))
 
 
 def test_other_flags_are_another_search(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from trainer.models.mlp import MLP
 from trainer.models.shape import ModelShape
 from trainer.models.tempcnn import TEMPCNN
 from trainer.models.transformer import TRANSFORMER
+from trainer.recipes import AUTO
 
 if TYPE_CHECKING:
     import keras
@@ -50,7 +51,7 @@ def find_architecture(name: str) -> Architecture:
         DltsError: if there is none; the sentence lists those there are.
     """
     if name not in ARCHITECTURES:
-        raise DltsError(f"unknown model {name!r}; there are: {', '.join(ARCHITECTURES)}")
+        raise DltsError(f"unknown model {name!r}; there are: {', '.join(ARCHITECTURES)}; and {AUTO}")
     return ARCHITECTURES[name]
 
 

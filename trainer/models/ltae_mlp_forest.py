@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FOREST_SHARE = 1 / 3  # of the mean; the two kinds of network have as much each
 MOST_DEPTH = 16
+MOST_LEAVES = 2**21  # some hundred megabytes of weights
 
 
 def build_ltae_mlp_forest(shape: ModelShape, settings: Mapping[str, Any]) -> keras.Model:
@@ -28,7 +29,7 @@ def build_ltae_mlp_forest(shape: ModelShape, settings: Mapping[str, Any]) -> ker
     larger ones, at a fraction of the time.
 
     Raises:
-        DltsError: if the trees would be deeper than 16 splits.
+        DltsError: if the trees would be deeper than 16 splits, or too many.
     """
     import keras
 
@@ -38,6 +39,12 @@ def build_ltae_mlp_forest(shape: ModelShape, settings: Mapping[str, Any]) -> ker
         raise DltsError(
             f"ltae_mlp_forest: forest_depth must be at most {MOST_DEPTH}; got {settings['forest_depth']} "
             "(every further level doubles the model)"
+        )
+    leaves = settings["forest_trees"] * 2 ** settings["forest_depth"]
+    if leaves > MOST_LEAVES:
+        raise DltsError(
+            f"ltae_mlp_forest: {settings['forest_trees']} trees of depth {settings['forest_depth']} have "
+            f"room for {leaves:,} leaves, and the model would be too large: keep below {MOST_LEAVES:,}"
         )
     inputs = keras.Input((shape.time_steps, 1, 1, shape.bands), name="series")
     networks = keras.layers.Average(dtype="float32", name="networks")(

@@ -78,6 +78,8 @@ def test_a_forest_counts_as_much_as_each_kind_of_network() -> None:
 def test_trees_that_would_fill_memory_are_refused() -> None:
     with pytest.raises(DltsError, match="forest_depth must be at most 16; got 30"):
         build_model("ltae_mlp_forest", ModelShape(5, 2, 1, 3), {"forest_depth": 30})
+    with pytest.raises(DltsError, match="100000000 trees of depth 8"):
+        build_model("ltae_mlp_forest", ModelShape(5, 2, 1, 3), {"forest_trees": 100_000_000})
 
 
 def test_positions_of_attention_models_are_days() -> None:
