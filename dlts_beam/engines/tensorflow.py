@@ -43,7 +43,7 @@ class TensorFlowEngine:
             with storage.local_copy(path) as local:
                 self._loaded = tf.saved_model.load(local)
             self._serve = getattr(self._loaded, endpoint)
-        except (OSError, AttributeError, ValueError, tf.errors.OpError) as error:
+        except (OSError, AttributeError, ValueError, IndexError, tf.errors.OpError) as error:
             raise DltsError(
                 f"{path} is not a SavedModel of ours: export the model again ({error})"
             ) from error

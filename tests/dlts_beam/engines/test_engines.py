@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
 import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +74,15 @@ def test_a_missing_or_broken_model_is_refused(served, name: str, tmp_path) -> No
     (tmp_path / "model.onnx").write_bytes(b"nothing of the kind")
     with pytest.raises(DltsError, match="export"):
         load_engine(str(tmp_path), spec, name)
+
+
+def test_cut_off_weights_are_refused(served, tmp_path) -> None:
+    folder, spec, _, _ = served
+    shutil.copytree(Path(folder) / "saved_model", tmp_path / "saved_model")
+    (weights,) = (tmp_path / "saved_model" / "variables").glob("variables.data-*")
+    weights.write_bytes(weights.read_bytes()[:4])
+    with pytest.raises(DltsError, match="not a SavedModel of ours: export"):
+        load_engine(str(tmp_path), spec, "tensorflow")
 
 
 def test_an_unknown_engine_is_refused(served) -> None:
