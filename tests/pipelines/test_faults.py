@@ -1,15 +1,10 @@
-"""Faults, injected or by real signals: a clear failure or a quarantined tile, never a hang."""
+"""Faults of files, injected: a clear failure or a quarantined tile, never a wrong map."""
 
 from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +19,7 @@ from dlts_beam.io.raster.reader import SeriesReader, UnreadableSourceError
 from dlts_beam.spec import SourceFile
 from dlts_beam.storage import local
 from tests.fakes import Scene, classify, expected_map, make_model, random_scene, read_map
+from tests.pipelines.maps import is_right, run_record
 
 TILE = ("--tile", "16")
 
@@ -36,14 +32,6 @@ def scene(tmp_path: Path) -> Scene:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry.retried, "__defaults__", (retry.is_transient, 0.001))
-
-
-def is_right(scene: Scene, output: Path) -> bool:
-    return bool((read_map(output) == expected_map(scene.stored, scene.spec.days, 1)).all())
-
-
-def run_record(output: Path) -> dict:
-    return json.loads(output.with_name(output.name + ".run.json").read_text())
 
 
 def test_a_read_that_fails_twice_is_tried_again(
@@ -176,14 +164,13 @@ def lose_in_mid_run(scene: Scene, how: str, row: int, monkeypatch: pytest.Monkey
     return path
 
 
-@pytest.mark.parametrize("how", ["vanishes", "changes"])
-def test_an_input_that_goes_in_mid_run_is_told(
-    scene: Scene,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    how: str,
-) -> None:
+@pytest.fixture(params=["vanishes", "changes"])
+def how(request: pytest.FixtureRequest) -> str:
+    """What happens to an image in mid-run."""
+    return request.param
+
+
+def test_an_input_that_goes_in_mid_run_is_told(scene, tmp_path, monkeypatch, capsys, how) -> None:
     path = lose_in_mid_run(scene, how, 32, monkeypatch)
     model = make_model(tmp_path / "model", scene.spec)
     assert classify(scene, model, tmp_path / "map.tif", *TILE) == 1
@@ -193,13 +180,8 @@ def test_an_input_that_goes_in_mid_run_is_told(
     assert not (tmp_path / "map.tif.json").exists()
 
 
-@pytest.mark.parametrize("how", ["vanishes", "changes"])
 def test_an_input_that_goes_in_mid_run_never_ends_in_a_wrong_map(
-    scene: Scene,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    how: str,
+    scene, tmp_path, monkeypatch, capsys, how
 ) -> None:
     """Also where the run goes on after errors: its open handles would read new pixels without a word."""
     path = lose_in_mid_run(scene, how, 16, monkeypatch)
@@ -257,91 +239,6 @@ def test_other_local_modes_give_the_same_bytes(scene: Scene, tmp_path: Path, mod
     assert classify(scene, model, tmp_path / mode / "map.tif", *TILE, *flags) == 0
     for name in ("map.tif", "map.tif.json", "map.tif.aux.xml", "map.probabilities.tif"):
         assert (tmp_path / name).read_bytes() == (tmp_path / mode / name).read_bytes()
-
-
-@pytest.mark.parametrize("mode", ["multi_threading", "multi_processing", "in_memory"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_leaves_nobody_behind(tmp_path: Path, mode: str, number: int) -> None:
-    scene = random_scene(tmp_path / "series", 160, 160, steps=6, bands=1)
-    model, output = make_model(tmp_path / "model", scene.spec, batch=64), tmp_path / "map.tif"
-    workers = "1" if mode == "in_memory" else "2"
-    process = start(
-        scene, model, output, "--direct_running_mode", mode, "--direct_num_workers", workers
-    )
-    workers_then = children(process.pid)
-    os.kill(process.pid, number)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGTERM)
-    if number == signal.SIGINT:
-        assert told == "interrupted\n"
-    deadline = time.monotonic() + 30
-    while any(is_running(worker) for worker in workers_then):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert not output.exists()
-    assert classify(scene, model, output, "--tile", "10") == 0
-    assert run_record(output)["reused"] >= 5
-    assert is_right(scene, output)
-    assert not list(tmp_path.glob(".tmp-*"))
-    assert not (tmp_path / "map.tif.lock").exists()
-
-
-def start(scene: Scene, model: Path, output: Path, *flags: str) -> subprocess.Popen[str]:
-    """Step 4 in a process of its own, with tiles of 10 pixels, when five of them are committed."""
-    command = [sys.executable, "-m", "pipelines.classify_img_series", "-i", str(scene.folder)]
-    command += ["-m", str(model), "-o", str(output), "--tile", "10", *flags]
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    parts = output.with_name(output.name + ".parts")
-    deadline = time.monotonic() + 120
-    while len(list(parts.glob("r*.tif"))) < 5:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return process
-
-
-def is_running(process: int) -> bool:
-    """False for one that is gone, or that only waits to be taken note of."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def test_a_worker_killed_by_the_system_ends_the_run(tmp_path: Path) -> None:
-    scene = random_scene(tmp_path / "series", 160, 160, steps=6, bands=1)
-    model = make_model(tmp_path / "model", scene.spec, batch=64)
-    output = tmp_path / "map.tif"
-    flags = ("--direct_running_mode", "multi_processing", "--direct_num_workers", "2")
-    process = start(scene, model, output, *flags)
-    workers = children(process.pid)
-    assert len(workers) == 2
-    os.kill(workers[0], signal.SIGKILL)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 1
-    (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
-    assert "worker" in line
-    assert not output.exists()
-    assert classify(scene, model, output, "--tile", "10") == 0
-    assert run_record(output)["reused"] >= 5
-    assert is_right(scene, output)
-
-
-def children(process: int) -> list[int]:
-    """Processes whose parent this is."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:  # it ended while we looked
-                continue
-            if int(fields[1]) == process:
-                found.append(int(entry.name))
-    return sorted(found)
 
 
 def stamped(scene: Scene) -> Scene:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from dlts_beam.beam.handler import WindowModelHandler
 from dlts_beam.storage import local
 from tests.fakes import Scene, classify, make_model, random_scene, read_map
 from tests.pipelines.conftest import RealScene, real_environment
+from tests.pipelines.maps import run_record
 
 TILE = ("--tile", "16")
 TILES = 12
@@ -51,10 +51,6 @@ def stopping_after(monkeypatch: pytest.MonkeyPatch, tiles: int) -> Iterator[None
         patch.setattr(write_tiles, "write_part", write_and_die)
         with pytest.raises(RuntimeError, match="StoppedError"):
             yield
-
-
-def run_record(output: Path) -> dict:
-    return json.loads(output.with_name(output.name + ".run.json").read_text())
 
 
 def undisturbed(scene: Scene, model: Path, folder: Path) -> tuple[bytes, bytes]:
