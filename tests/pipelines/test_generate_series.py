@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import shutil
@@ -16,25 +15,9 @@ import pytest
 import shapely
 
 from dlts_beam.records import RecordLayout, decode_days, decode_series, unpack_valid
-from dlts_beam.spec import SamplesSpec, SeriesSpec, sample_id
-from dlts_beam.tfrecord import parse_example, read_records
-from pipelines.generate_series import main
+from dlts_beam.spec import sample_id
 from tests.helpers import TRANSFORM, UTM, make_series, pixel_centres, random_cube, write_points
-
-
-def records_of(folder: Path) -> list[dict]:
-    """All parsed records of a samples folder."""
-    shards = sorted(folder.glob("samples-*.tfrecord.gz"))
-    return [parse_example(record) for shard in shards for record in read_records(str(shard))]
-
-
-def spec_of(folder: Path) -> SamplesSpec:
-    return SamplesSpec.from_json((folder / "samples.json").read_text())
-
-
-def rejected_of(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "rejected.csv", newline="") as file:
-        return list(csv.DictReader(file))
+from tests.pipelines.sampling import SampledScene, make_scene, records_of, rejected_of, run, spec_of
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -58,22 +41,8 @@ def naive_patch(cube: np.ndarray, row: int, col: int, patch: int) -> tuple[np.nd
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> tuple[Path, np.ndarray, SeriesSpec]:
-    """A series with nodata 0 in a tenth of its values, and 60 points with labels 3, 5 and 9."""
-    cube = random_cube(steps=4, height=20, width=30, bands=2)
-    cube[np.random.default_rng(5).random(cube.shape) < 0.1] = 0
-    series = make_series(tmp_path / "series", cube, nodata=0)
-    flat = np.random.default_rng(1).choice(600, 60, replace=False)
-    x, y = pixel_centres(series.grid, [(int(place) // 30, int(place) % 30) for place in flat])
-    columns = {"class": [(3, 5, 9)[n % 3] for n in range(60)], "plot": [f"plot {n}" for n in range(60)]}
-    write_points(tmp_path / "points.gpkg", x, y, **columns)
-    return tmp_path, cube, series
-
-
-def run(folder: Path, *more: str, samples: str = "points.gpkg", output: str = "out") -> int:
-    return main(
-        ["-i", str(folder / "series"), "-s", str(folder / samples), "-o", str(folder / output), *more]
-    )
+def scene(tmp_path: Path) -> SampledScene:
+    return make_scene(tmp_path)
 
 
 @pytest.mark.parametrize("patch", [1, 3, 5])
@@ -278,84 +247,6 @@ def test_polygons_give_their_pixels(scene):
     assert {(r["row"], r["col"]) for r in records if r["feature"] == 1} == {(1, 21)}
     assert run(folder, "--samples-per-polygon", "5", samples="fields.gpkg", output="few") == 0
     assert spec_of(folder / "few").class_counts == (5, 5)
-
-
-def test_an_unreadable_image_names_file_band_step_and_window(scene, capsys: pytest.CaptureFixture[str]):
-    folder, _, series = scene
-    file = series.files[2]
-    data = bytearray(Path(file.path).read_bytes())
-    data[300:700] = bytes(400)  # the start of the pixels
-    Path(file.path).write_bytes(data)
-    os.utime(file.path, ns=(int(file.stamp), int(file.stamp)))
-    assert run(folder) == 1
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    for part in (file.path, "band", "time step 2", "window row"):
-        assert part in told
-    assert list((folder / "out").iterdir()) == []
-    assert run(folder, "--skip-unreadable", "--min-valid", "1") == 1  # one window: nothing is left
-    assert "60 unreadable source" in capsys.readouterr().err
-    assert {row["reason"] for row in rejected_of(folder / "out")} == {"unreadable source"}
-
-
-@pytest.mark.parametrize(
-    ("flags", "sentence"),
-    [
-        (["-n", "4"], "-n/--num-classes is 4, but column 'class' has 3 classes: 3, 5, 9"),
-        (["-c", "kind"], "has no column 'kind' (-c/--column-label); it has class, plot"),
-        (["--keep", "nothing"], "has no column 'nothing' (--keep)"),
-        (["--keep", "plot", "plot"], "--keep names a column twice"),
-        (["--patch", "4"], "--patch must be odd, so that a pixel sits in the middle; got 4"),
-        (["--start-column", "plot"], "--start-column and --end-column go together"),
-        (["--steps", "3"], "--steps goes with --start-column and --end-column"),
-        (["--block-size", "0"], "--block-size must be more than 0"),
-        (["--min-valid", "0"], "--min-valid must be 1 or more"),
-        (["--min-valid", "5"], "no sample is left of 60 pixels: 60 too few valid observations"),
-        (["--samples-crs", "EPSG:4326"], "all 60 features lie outside the series"),
-        (["--classes", "nowhere.csv"], "nowhere.csv"),
-        (["-i", "nowhere"], "nowhere is not a series folder"),
-        (["-s", "nowhere.gpkg"], "there is no vector file nowhere.gpkg"),
-        (["-o", "/proc/nowhere"], "/proc/nowhere"),
-        (["--pach", "5"], "unknown flag --pach"),
-    ],
-)
-def test_bad_input_is_one_sentence(
-    scene, capsys: pytest.CaptureFixture[str], flags: list[str], sentence: str
-):
-    folder, _, _ = scene
-    assert run(folder, *flags) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert told.count("\n") == 1
-    assert sentence in told
-
-
-@pytest.mark.parametrize(
-    ("labels", "sentence"),
-    [
-        ([-1, 0, 1], "must be texts or integers in 0..65534; got -1"),
-        ([0, 1, 65535], "must be texts or integers in 0..65534; got 65535"),
-        ([0.5, 1, 2], "label 0.5 in column 'class' is neither integer nor text"),
-        ([None, None, None], "column 'class' holds no label"),
-    ],
-)
-def test_labels_out_of_range_are_one_sentence(
-    scene, capsys: pytest.CaptureFixture[str], labels: list, sentence: str
-):
-    folder, _, series = scene
-    x, y = pixel_centres(series.grid, [(0, 0), (1, 1), (2, 2)])
-    write_points(folder / "odd.gpkg", x, y, **{"class": labels})
-    assert run(folder, samples="odd.gpkg") == 1
-    assert sentence in capsys.readouterr().err
-
-
-def test_points_without_a_crs_are_one_sentence(scene, capsys: pytest.CaptureFixture[str]):
-    folder, _, series = scene
-    x, y = pixel_centres(series.grid, [(0, 0), (1, 1)])
-    write_points(folder / "none.shp", x, y, None, **{"class": [0, 1]})
-    assert run(folder, samples="none.shp") == 1
-    assert "names no CRS: give it with --samples-crs" in capsys.readouterr().err
-    assert run(folder, "--samples-crs", UTM, samples="none.shp") == 0
 
 
 def test_help_is_quick_and_loads_nothing_heavy():
