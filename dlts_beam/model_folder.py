@@ -14,6 +14,7 @@ SERVING = "serving"
 MODEL_ONNX = "model.onnx"
 SAVED_MODEL = "saved_model"
 _KERAS = "_model.keras"
+DEEPEST = 3  # folders between a model folder and its deepest file, serving/<name>/model.onnx
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ def find_saved_model(path: str) -> SavedModel:
         folder, chosen = storage.parent(storage.parent(path)), last
     manifest = storage.join(folder, MODEL_JSON)
     if not storage.exists(manifest):
+        above = folder
+        for _ in range(DEEPEST):
+            above = storage.parent(above)
+            if above and storage.exists(storage.join(above, MODEL_JSON)):
+                raise DltsError(
+                    f"{path} is no saved model: give the model folder, {above}, or one of its saved models, "
+                    f"such as {storage.join(above, DEFAULT_SAVED_MODEL)}{_KERAS}"
+                )
         raise DltsError(
             f"{path} is not a model folder: there is no {MODEL_JSON} in {folder}; train a model first"
         )
@@ -72,8 +81,8 @@ def model_digest(model: SavedModel, engine: str) -> str:
         digest = hashlib.sha256(storage.read_bytes(onnx)).hexdigest()
         if digest != model.spec.serving_sha256[model.name]:
             raise DltsError(
-                f"{onnx} is not the model that {MODEL_JSON} describes: it was replaced after the training;"
-                " export or train the model again"
+                f"{onnx} is not the model that {MODEL_JSON} describes: it was damaged or replaced after"
+                " the training; restore it, or train the model again"
             )
         return digest
     digest_all = hashlib.sha256()

@@ -139,7 +139,7 @@ def _report(planned: MapPlan, outcome: Outcome) -> None:
     )
     for name in certificate.classes.names:
         pixels = certificate.class_pixels[name]
-        print(f"  {name}: {pixels} pixels ({pixels / total:.1%})")
+        print(f"  {name}: {pixels} pixels ({pixels / max(1, certificate.classified):.1%})")
     for tile, reason in record.quarantine.items():
         print(f"warning: tile {tile} is nodata: {reason}", file=sys.stderr)
 

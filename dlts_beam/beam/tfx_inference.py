@@ -11,6 +11,7 @@ import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
+from dlts_beam import storage
 from dlts_beam.beam.handler import (
     NAMESPACE,
     Answers,
@@ -25,7 +26,7 @@ from dlts_beam.beam.handler import (
     lay_out,
     nothing_wanted,
 )
-from dlts_beam.engines.tfx_bsl import answer_of, create_handler, request_of
+from dlts_beam.engines.tfx_bsl import SAVED_MODEL, answer_of, create_handler, load_session, request_of
 from dlts_beam.grid import Window
 from dlts_beam.spec import PreparationSpec, ServingSpec
 
@@ -67,15 +68,26 @@ class InferStrips(beam.PTransform):
         """
         super().__init__()
         self._serving, self._preparation, self._days = serving, preparation, days
-        self._handler = create_handler(folder, serving)
+        self._handler = _Handler(create_handler(folder, serving), storage.join(folder, SAVED_MODEL))
 
     def expand(self, windows: beam.PCollection[tuple[Any, Read]]) -> beam.PCollection[tuple[Any, Result]]:
         return (
             windows
             | "CutStrips" >> beam.ParDo(_CutStrips(self._serving, self._preparation, self._days))
-            | "RunInference" >> RunInference(KeyedModelHandler(self._handler))
+            | "RunInference" >> RunInference(self._handler)
             | "CollectAnswers" >> beam.ParDo(_CollectAnswers(self._serving))
         )
+
+
+class _Handler(KeyedModelHandler):
+    """tfx-bsl's handler for keyed strips, which says in one sentence what it cannot load."""
+
+    def __init__(self, handler: Any, path: str) -> None:
+        super().__init__(handler)
+        self._path = path
+
+    def load_model(self) -> Any:
+        return load_session(super().load_model, self._path)
 
 
 class _CutStrips(beam.DoFn):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,23 @@ def create_handler(folder: str, spec: ServingSpec) -> Any:
     wanted.saved_model_spec.signature_name.append(BYTES)
     wanted.batch_parameters.min_batch_size = wanted.batch_parameters.max_batch_size = 1
     return CreateModelHandler(wanted)
+
+
+def load_session(load: Callable[[], Any], path: str) -> Any:
+    """What ``load`` loads from the SavedModel at ``path``.
+
+    Raises:
+        DltsError: TensorFlow cannot: its weights are cut off, say, which no look at its shapes can tell.
+    """
+    import tensorflow as tf
+
+    try:
+        return load()
+    except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
+        reason = str(error).removeprefix("Graph execution error:").strip().partition("\n")[0]
+        raise DltsError(
+            f"tfx-bsl cannot load the SavedModel {path}: train the model again ({reason})"
+        ) from error
 
 
 def _check_shapes(path: str, spec: ServingSpec) -> None:
@@ -97,7 +115,7 @@ class TfxBslEngine:
         """
         self.spec = spec
         self._handler = create_handler(folder, spec)
-        self._session = self._handler.load_model()
+        self._session = load_session(self._handler.load_model, storage.join(folder, SAVED_MODEL))
 
     def predict(self, strip: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.predict`."""

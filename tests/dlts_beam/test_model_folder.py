@@ -47,7 +47,7 @@ def test_the_digest_is_that_of_the_bytes_and_a_swap_is_refused(folder: Path) -> 
     assert model_digest(model, "onnx") == model.spec.serving_sha256["loss"]
     path = folder / "serving" / "loss" / "model.onnx"
     path.write_bytes(path.read_bytes() + b"\0")
-    with pytest.raises(DltsError, match="it was replaced after the training"):
+    with pytest.raises(DltsError, match="it was damaged or replaced after the training"):
         model_digest(model, "onnx")
 
 
@@ -61,3 +61,11 @@ def test_the_digest_for_tensorflow_covers_every_file(folder: Path) -> None:
     first = model_digest(model, "tensorflow")
     (saved / "b").write_bytes(b"2")
     assert model_digest(model, "tensorflow") != first
+
+
+@pytest.mark.parametrize("name", ["nothere.keras", "serving", "serving/loss/model.onnx"])
+def test_a_place_inside_a_model_folder_is_told_from_none(tmp_path: Path, name: str) -> None:
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(DltsError, match="is no saved model: give the model folder, ") as told:
+        find_saved_model(str(tmp_path / name))
+    assert str(told.value).endswith(f"such as {tmp_path}/loss_model.keras")

@@ -99,9 +99,9 @@ def test_a_window_gets_what_our_own_handler_gives(settings: ClassifySettings, ha
     blind = Cube(window, window, values.copy(), np.zeros_like(valid))
     elements = [Unread("why"), Skipped(Window(3, 4, 2, 5)), blind, Cube(window, window, values, valid)]
     for number, element in enumerate(elements):
-        for key, request in cut.process((number, element)):
-            (log,) = tfx.run_inference([request], session)
-            found += collect.process((key, log))
+        for keyed in cut.process((number, element)):
+            (answer,) = tfx.run_inference([keyed], session)
+            found += collect.process(answer)
     collect.finish_bundle()
     assert [key for key, _ in found] == [0, 1, 2, 3]
     assert found[0][1] == Unread("why")
