@@ -74,5 +74,5 @@ setup(
     package_data={"dlts_beam": ["py.typed"]},
     install_requires=["numpy>=2.0", "msgspec>=0.19"],
     extras_require={**EXTRAS, "all": sorted({need for needs in EXTRAS.values() for need in needs})},
-    entry_points={"console_scripts": ["dlts = pipelines.cli:main"]},
+    entry_points={"console_scripts": ["dlts = pipelines.cli:run"]},
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import select
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from dlts_beam.errors import DltsError
 
@@ -31,6 +34,23 @@ def guarded(work: Callable[[], int | None]) -> int:
         if not _stdout_is_closed():
             raise
         return NOBODY_READS
+
+
+def leave(status: int) -> NoReturn:
+    """End the process of a command with its status.
+
+    Threads of a run that failed may still be inside native code, such as the loading of a model. If they come
+    back while Python takes itself down, they abort the process, whatever its status was. So after a failure
+    what is registered for the end is done, and the taking down is left out.
+    """
+    if status == 0:
+        sys.exit(0)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(BrokenPipeError):  # nobody reads: `guarded` has told
+                stream.flush()
+    os._exit(status)
 
 
 def _stdout_is_closed() -> bool:

@@ -7,9 +7,10 @@ import importlib
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from dlts_beam import __version__
+from dlts_beam.command import leave
 
 
 class Command(NamedTuple):
@@ -77,5 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def run() -> NoReturn:
+    """The command ``dlts``: `main` in a process of its own."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

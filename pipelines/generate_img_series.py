@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from dlts_beam.acquisitions.header import Unusable
 from dlts_beam.acquisitions.naming import first_few, pattern_matches, relative_name
 from dlts_beam.acquisitions.settings import EXTENTS, RESAMPLING, SAME_DAY, SeriesSettings
 from dlts_beam.acquisitions.table import read_dates
+from dlts_beam.command import leave
 from dlts_beam.errors import DltsError
 from dlts_beam.spec.series import MaskRule, Reading, SeriesSpec
 from pipelines._main import run_beam_main
@@ -343,4 +343,4 @@ def _absolute(path: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dlts_beam.command import leave
 from pipelines._main import run_beam_main
 
 if TYPE_CHECKING:
@@ -287,4 +288,4 @@ def _report(spec: SamplesSpec, folder: str, summarised: bool) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -51,3 +51,27 @@ def test_other_broken_pipes_are_defects() -> None:
 
     with pytest.raises(BrokenPipeError, match="a worker's"):
         guarded(work)
+
+
+LEAVER = """
+import atexit, sys, threading
+from dlts_beam.command import leave
+
+class Last:
+    def __del__(self):
+        print("taken down")
+
+last = Last()
+atexit.register(print, "registered")
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("said")
+leave(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(("status", "last"), [(1, "registered"), (130, "registered"), (0, "taken down")])
+def test_a_failed_command_leaves_with_its_status_before_python_is_taken_down(status: int, last: str) -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVER, str(status)], capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    assert done.stdout.split("\n")[:2] == ["said", "registered"]
+    assert done.stdout.strip().split("\n")[-1] == last
