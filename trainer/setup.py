@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
 from dlts_beam.spec import PreparationSpec, SamplesSpec
+from dlts_beam.spec.samples import SAMPLES_JSON
 from trainer import statistics
 from trainer.dataset import Samples, check_agreement, read_samples, read_spec
 from trainer.devices import Devices, choose_devices, seed_everything
@@ -103,6 +104,8 @@ def make_setup(args: argparse.Namespace) -> Setup:
     timeline = parse_timeline(args.timeline, args.composite, spec)
     preparation = parse_preparation(spec, args.bands, args.index, timeline, args.min_valid)
     architecture.fit_shape(model_shape(spec, preparation))
+    if storage.exists(storage.join(args.output_dir, SAMPLES_JSON)):
+        raise DltsError(f"{args.output_dir} is a samples folder: give the model one of its own with -o")
     storage.check_writable(args.output_dir)
     samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
     quality, trusted = np.ones(len(samples), np.float32), np.ones(len(samples), bool)

@@ -266,6 +266,14 @@ def test_a_folder_without_a_model_cannot_be_evaluated(
     assert "is not a model folder" in capsys.readouterr().err
 
 
+def test_a_model_is_not_put_among_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = _bad(tmp_path, make_fake((12, 12)), "--model", "lstm")
+    before = sorted((tmp_path / "s").iterdir())
+    assert run(*flags, "-o", tmp_path / "s") == 1
+    assert "s is a samples folder: give the model one of its own with -o" in capsys.readouterr().err
+    assert sorted((tmp_path / "s").iterdir()) == before
+
+
 def test_help_is_fast_and_loads_no_framework() -> None:
     code = (
         "import sys\nfrom trainer.__main__ import build_parser\nbuild_parser().format_help()\n"
