@@ -120,6 +120,10 @@ class ModelFolder:
         writer.writerows(rows)
         storage.write_text(self.join(HISTORY_CSV), text.getvalue())
 
+    def is_complete(self) -> bool:
+        """Whether a training has come to its end here."""
+        return storage.exists(self.join(MODEL_JSON))
+
     def discard(self) -> None:
         """Remove what an earlier training left: its models must not pass for this one's."""
         storage.remove(self.join(MODEL_JSON))

@@ -64,6 +64,8 @@ def train(args: argparse.Namespace) -> int:
     chief = setup.devices.is_chief
     if chief:
         if load_checkpoint(folder.join(CHECKPOINT), key) is None:
+            if folder.is_complete():
+                say(f"the model of an earlier training in {folder.path} is replaced")
             folder.discard()
         storage.write_text(folder.join(split.SPLITS_CSV), splits_csv)
     extra = {"cross_validation": cross_validate(setup, args)} if args.folds or args.leave_out else {}

@@ -11,7 +11,7 @@ def test_every_model_is_listed_with_its_cost(capsys: pytest.CaptureFixture[str])
         main(["--list-models"])
     assert stop.value.code == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[2:]] == list(ARCHITECTURES)
+    assert [line.split()[0] for line in lines[2:]] == [*ARCHITECTURES, "auto"]
     for line in lines[2:]:
         parameters, cost = line.split()[1:3]
         assert int(parameters.replace(",", "")) > 1000

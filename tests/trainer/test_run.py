@@ -150,6 +150,17 @@ def test_no_validation_and_no_test(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "m" / "metrics.json").read_text())["split"] == "train"
 
 
+def test_a_model_that_is_replaced_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_fake(tmp_path / "samples", make_fake((10, 10)))
+    flags = ["-i", tmp_path / "samples", "-o", tmp_path / "model", "--model", "lstm", "-e", 1]
+    flags += ["--model-config", small(tmp_path, "lstm")]
+    assert run(*flags) == 0
+    told = f"the model of an earlier training in {tmp_path / 'model'} is replaced"
+    assert told not in capsys.readouterr().out
+    assert run(*flags, "-l", 0.02) == 0
+    assert told in capsys.readouterr().out
+
+
 def test_auto_on_two_folders_with_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_fake(tmp_path / "a", make_fake((16, 16), seed=1))
     write_fake(tmp_path / "b", make_fake((10, 12), seed=2))
