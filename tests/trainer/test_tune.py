@@ -12,7 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from tests.trainer.helpers import make_fake, write_fake
 from trainer import tune
@@ -34,6 +37,12 @@ def folder(tmp_path: Path) -> Path:
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "tuned" / tune.TRIALS_CSV).open() as file:
         return list(csv.DictReader(file))
+
+
+def begun(folder: Path) -> int:
+    """How many trials have begun."""
+    backend = JournalFileBackend(str(folder / "tuned" / tune.JOURNAL))
+    return len(optuna.load_study(study_name=None, storage=JournalStorage(backend)).trials)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -74,7 +83,9 @@ def test_a_search_killed_in_a_trial_goes_on_after_the_last_finished_one(folder: 
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     first = next(line for line in process.stdout if line.startswith("trial 0: loss"))
-    time.sleep(0.3)
+    while begun(folder) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     process.stdout.close()
