@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="model folder that step 3 wrote (its best-loss model), or one model in it: DIR/acc_model.keras",
     )  # fmt: skip
     add("-o", "--output", required=True, metavar="FILE",
-        help="the map: .tif gives a Cloud-Optimized GeoTIFF, .img ERDAS Imagine",
+        help="the map: .tif gives a Cloud-Optimized GeoTIFF, .img ERDAS Imagine (below 2 GB)",
     )  # fmt: skip
     add("--tile", type=int, metavar="PIXELS",
         help="side of the tiles that are finished one by one (default 512, less on a small scene, so that all"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
@@ -19,7 +19,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.fit_rule import DATE_TOLERANCE, check_fit, select_interval
 from dlts_beam.grid import Tile, iter_tiles
 from dlts_beam.io.area import Area, area_digest
-from dlts_beam.io.raster.assemble import output_driver
+from dlts_beam.io.raster.assemble import check_output_size, output_driver
 from dlts_beam.io.raster.parts import checksum
 from dlts_beam.machine import available_memory
 from dlts_beam.model_folder import SavedModel, find_saved_model, model_digest
@@ -91,26 +91,28 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
     digest = model_digest(model, request.engine)
     tile = request.tile if request.tile is not None else default_tile(series.grid.height, series.grid.width)
     plan = make_plan(series, model.spec, tile, _memory(request.memory, options))
-    area = Area.load(series.grid, request.roi, request.mask)
     # A GPU may answer near-ties otherwise than a CPU, so a map never mixes tiles of both.
     computer = request.engine if request.gpu is None else f"{request.engine}-gpu"
-    tasks, outside = _tiles(series, model, digest, computer, plan.tile, area)
-    if not tasks:
-        raise DltsError(
-            "there is nothing to classify: no pixel of the series lies in the area that"
-            f" {' and '.join(filter(None, (request.roi, request.mask)))} gives; check its place and its CRS"
-        )
     job = MapJob(
         series=series,
         model=model,
         digest=digest,
         engine=computer,
         tile_size=plan.tile,
-        tasks=tasks,
+        tasks=(),
         output=request.output,
-        outside=outside,
         probabilities=request.probabilities,
     )
+    for path, mosaic in job.mosaics.items():
+        check_output_size(path, mosaic)
+    area = Area.load(series.grid, request.roi, request.mask)
+    tasks, outside = _tiles(series, model, digest, computer, plan.tile, area)
+    if not tasks:
+        raise DltsError(
+            "there is nothing to classify: no pixel of the series lies in the area that"
+            f" {' and '.join(filter(None, (request.roi, request.mask)))} gives; check its place and its CRS"
+        )
+    job = replace(job, tasks=tasks, outside=outside)
     others = [*(file.path for file in series.files), *filter(None, (request.roi, request.mask))]
     for path in job.mosaics:
         check_output(path, others)

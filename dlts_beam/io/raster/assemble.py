@@ -23,6 +23,7 @@ from dlts_beam.certificate import TileRecord
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid, Tile
 from dlts_beam.io.raster.handles import GDAL_CACHE_BYTES
+from dlts_beam.io.raster.hfa import check_size, write_hfa
 from dlts_beam.io.raster.parts import MAP, PROBABILITIES, checksum, part_name
 from dlts_beam.spec import ClassTable
 
@@ -76,6 +77,17 @@ def output_driver(path: str) -> str:
             f"cannot write {path}: the name must end in .tif (Cloud-Optimized GeoTIFF) or .img (ERDAS)"
         )
     return DRIVERS[extension]
+
+
+def check_output_size(path: str, mosaic: Mosaic) -> None:
+    """Refuse a raster that its format cannot hold, before anything is computed for it.
+
+    Raises:
+        DltsError: it is an ERDAS Imagine file that may reach 2 GB.
+    """
+    if output_driver(path) == "HFA":
+        pixel_bytes = len(mosaic.bands) * np.dtype(mosaic.dtype).itemsize
+        check_size(path, mosaic.grid.height, mosaic.grid.width, pixel_bytes)
 
 
 def vrt_text(mosaic: Mosaic, tiles: Iterable[Tile], rat: bool = True) -> str:
@@ -197,7 +209,8 @@ def assemble(
                 if driver == "COG":
                     _write_cog(vrt, built, mosaic)
                 else:
-                    _write_hfa(vrt, built, mosaic)
+                    write_hfa(vrt, built, Resampling.mode if mosaic.classes else Resampling.average)
+            _check_complete(built, output)
             # Some drivers lose what a full disk refuses without a word.
             wrong = _first_difference(built, mosaic, present)
         except (RasterioError, CPLE_BaseError) as error:
@@ -234,6 +247,17 @@ def _first_difference(built: str, mosaic: Mosaic, records: Iterable[TileRecord])
     return None
 
 
+def _check_complete(built: str, output: str) -> None:
+    """Only the raster and its side file get their names: pixels in any other file would be lost."""
+    known = os.path.basename(built)
+    others = sorted(set(os.listdir(os.path.dirname(built))) - {known, known + AUX})
+    if others:
+        raise DltsError(
+            f"cannot write {output}: GDAL spread it over further files ({', '.join(others)}), which is not"
+            " supported; use a name that ends in .tif"
+        )
+
+
 def _disk_is_full(folder: str) -> bool:
     """GDAL tells a full disk in many words or in none, so ask the system."""
     return shutil.disk_usage(folder).free < 1 << 16
@@ -254,15 +278,3 @@ def _write_cog(vrt: str, aside: str, mosaic: Mosaic) -> None:
         NUM_THREADS="1",
         STATISTICS="NO",
     )
-
-
-def _write_hfa(vrt: str, aside: str, mosaic: Mosaic) -> None:
-    rasterio.shutil.copy(vrt, aside, driver="HFA", COMPRESSED="YES")
-    factors = []
-    factor = 2
-    while max(mosaic.grid.height, mosaic.grid.width) / factor * 2 > OVERVIEW_BLOCK:
-        factors.append(factor)
-        factor *= 2
-    if factors:
-        with rasterio.Env(HFA_USE_RRD="NO"), rasterio.open(aside, "r+") as dataset:
-            dataset.build_overviews(factors, Resampling.mode if mosaic.classes else Resampling.average)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.crs import CRS
 
 from dlts_beam.certificate import TileRecord
@@ -84,6 +85,21 @@ def test_a_raster_that_lost_pixels_gets_no_name(
     monkeypatch.setattr(assemble_module, "_disk_is_full", lambda folder: True)
     with pytest.raises(DltsError, match="the disk is full"):
         assemble(str(tmp_path / "parts"), Mosaic.of_map(GRID, CLASSES), records, str(output))
+
+
+def test_a_raster_that_keeps_pixels_in_another_file_gets_no_name(
+    tmp_path: Path, whole: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ERDAS Imagine's spill file would not be moved with it, and go with the folder it was built in."""
+    records = write_tiles(tmp_path / "parts", whole, 40)
+
+    def spill(vrt: str, aside: str, resampling: object) -> None:
+        rasterio.shutil.copy(vrt, aside, driver="HFA", USE_SPILL="YES")
+
+    monkeypatch.setattr(assemble_module, "write_hfa", spill)
+    with pytest.raises(DltsError, match=r"map\.ige.*use a name that ends in \.tif"):
+        assemble(str(tmp_path / "parts"), Mosaic.of_map(GRID, CLASSES), records, str(tmp_path / "map.img"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parts"]
 
 
 def test_a_missing_part_is_told(tmp_path: Path, whole: np.ndarray) -> None:

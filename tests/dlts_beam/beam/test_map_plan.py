@@ -1,0 +1,46 @@
+"""What step 4 refuses before it computes anything."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from dlts_beam.beam.map_plan import MapPlan, MapRequest, plan_map
+from dlts_beam.beam.runner import parse_options
+from dlts_beam.errors import DltsError
+from tests.fakes import Scene, make_model, random_scene
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return random_scene(tmp_path / "series", 20, 30)
+
+
+def plan(scene: Scene, output: Path, **flags: object) -> MapPlan:
+    model = make_model(output.parent / "model", scene.spec)
+    request = MapRequest(str(scene.folder), str(model), str(output), **flags)  # type: ignore[arg-type]
+    return plan_map(request, parse_options([]))
+
+
+@pytest.mark.parametrize(
+    ("side", "name", "probabilities", "refused"),
+    [
+        (46_300, "map.img", False, r"map\.img"),
+        (30_000, "map.img", True, r"map\.probabilities\.img"),  # two bands of two bytes
+        (30_000, "map.img", False, None),
+        (46_300, "map.tif", True, None),
+    ],
+)
+def test_an_erdas_file_that_is_too_large_is_refused(
+    scene: Scene, tmp_path: Path, side: int, name: str, probabilities: bool, refused: str | None
+) -> None:
+    spec = dataclasses.replace(scene.spec, grid=dataclasses.replace(scene.spec.grid, height=side, width=side))
+    (scene.folder / "series.json").write_text(spec.to_json())
+    flags = {"probabilities": probabilities, "tile": 16_384}
+    if refused is None:
+        assert len(plan(scene, tmp_path / name, **flags).job.tasks) == (4 if side == 30_000 else 9)
+        return
+    with pytest.raises(DltsError, match=f"cannot write .*{refused}: .* ERDAS"):
+        plan(scene, tmp_path / name, **flags)
