@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,6 +82,8 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
         DltsError: whatever the user can put right.
     """
     output_driver(request.output)
+    if not (math.isfinite(request.date_tolerance) and request.date_tolerance >= 0):
+        raise DltsError(f"--date-tolerance must be a number of 0 or more; got {request.date_tolerance:g}")
     if request.gpu is not None and request.engine != "tensorflow":
         raise DltsError(f"--gpu needs --engine tensorflow: the engine {request.engine} computes on CPUs only")
     series = load_series(request.series)

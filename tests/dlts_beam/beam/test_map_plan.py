@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,11 @@ def test_an_erdas_file_that_is_too_large_is_refused(
         return
     with pytest.raises(DltsError, match=f"cannot write .*{refused}: .* ERDAS"):
         plan(scene, tmp_path / name, **flags)
+
+
+@pytest.mark.parametrize("days", [math.inf, math.nan, -1.0])
+def test_a_date_tolerance_that_is_no_number_of_days_is_refused(
+    scene: Scene, tmp_path: Path, days: float
+) -> None:
+    with pytest.raises(DltsError, match=f"--date-tolerance must be a number of 0 or more; got {days:g}"):
+        plan(scene, tmp_path / "map.tif", date_tolerance=days)
