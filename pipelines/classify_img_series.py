@@ -56,7 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="classify the interval of a longer series that begins on this day, such as 2020-08-01",
     )  # fmt: skip
     add("--roi", metavar="FILE", help="polygons: only pixels whose centre lies in one are classified")
-    add("--mask", metavar="FILE", help="raster: only pixels where it is neither 0 nor nodata are classified")
+    add("--mask", metavar="FILE",
+        help="raster: only pixels where it is neither 0, NaN, nodata nor transparent are classified",
+    )  # fmt: skip
     add("--probabilities", action="store_true",
         help="also write OUTPUT's name with .probabilities: one band per class, uint16, 65534 stands for 1,"
         " 65535 for nodata; the map is the band with the highest value",

@@ -10,8 +10,9 @@ import numpy as np
 import rasterio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import CRSError, RasterioError
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
@@ -26,7 +27,7 @@ BOX = 64  # pixels on a side that are asked about as one before each is asked ab
 
 
 class Area:
-    """Pixels whose centre lies in a polygon of a file and whose value in a mask raster is not 0.
+    """Pixels whose centre lies in a polygon of a file and whose value in a mask raster is a number but 0.
 
     The answer for a pixel depends on its own centre only, so it is the same however the grid is cut. An
     area may be pickled; it belongs to one thread at a time.
@@ -37,13 +38,15 @@ class Area:
 
         Args:
             polygons: WKB in the CRS of the grid.
-            mask: a raster of any grid; nearest pixel. 0, nodata and its outside are not wanted.
+            mask: a raster of any grid; nearest pixel of its first band. 0, NaN, nodata, what an alpha band
+                makes transparent, and its outside are not wanted.
         """
         self._grid = grid
         self._polygons = polygons
         self._mask = mask
         self._shape: shapely.Geometry | None = None
         self._dataset: Any = None
+        self._alpha = 0
 
     @classmethod
     def load(cls, grid: Grid, roi: str | None, mask: str | None) -> Area | None:
@@ -114,10 +117,10 @@ class Area:
         self._open_mask()
         try:
             box = RasterWindow(window.col, window.row, window.width, window.height)
-            values, alpha = self._dataset.read([1, self._dataset.count], window=box)
+            values, alpha = self._dataset.read([1, self._alpha], window=box)
         except RasterioError as error:
             raise DltsError(f"cannot read the mask {self._mask}: {error.__cause__ or error}") from error
-        return (values != 0) & (alpha > 0)
+        return (values != 0) & ~np.isnan(values) & (alpha > 0)
 
     def _open_mask(self) -> None:
         if self._dataset is not None:
@@ -130,16 +133,31 @@ class Area:
         if source.crs is None:
             source.close()
             raise DltsError(f"the mask {self._mask} has no CRS: give it one, for example with gdal_edit.py")
-        self._dataset = WarpedVRT(
-            source,
-            crs=CRS.from_user_input(self._grid.crs),
-            transform=Affine(*self._grid.transform),
-            height=self._grid.height,
-            width=self._grid.width,
-            resampling=Resampling.nearest,
-            tolerance=EXACT,
-            add_alpha=True,
-        )
+        has_alpha = ColorInterp.alpha in source.colorinterp
+        try:
+            # An environment keeps GDAL from printing what it also raises.
+            with rasterio.Env():
+                self._dataset = WarpedVRT(
+                    source,
+                    crs=CRS.from_user_input(self._grid.crs),
+                    transform=Affine(*self._grid.transform),
+                    height=self._grid.height,
+                    width=self._grid.width,
+                    resampling=Resampling.nearest,
+                    tolerance=EXACT,
+                    add_alpha=not has_alpha,
+                )
+        except (CRSError, CPLE_BaseError) as error:
+            source.close()
+            raise DltsError(
+                f"cannot bring the mask {self._mask} onto the grid of the series: no transformation is known"
+                " between their coordinate systems; give --mask a file in that of the series"
+            ) from error
+        except RasterioError as error:
+            source.close()
+            raise DltsError(f"cannot bring the mask {self._mask} onto the series' grid: {error}") from error
+        bands = self._dataset.colorinterp
+        self._alpha = bands.index(ColorInterp.alpha) + 1 if has_alpha else self._dataset.count
 
 
 def area_digest(inside: np.ndarray) -> str | None:

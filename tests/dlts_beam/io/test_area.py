@@ -1,0 +1,72 @@
+"""Mask rasters of any kind: which of their pixels are wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
+
+from dlts_beam.errors import DltsError
+from dlts_beam.grid import Grid
+from dlts_beam.io.area import Area
+
+TRANSFORM = (30.0, 0.0, 5e5, 0.0, -30.0, 8e6)
+GRID = Grid(CRS.from_epsg(32721).to_wkt(), TRANSFORM, 30, 40)
+LOCAL = 'LOCAL_CS["mine",UNIT["metre",1]]'
+INSIDE = np.zeros((30, 40), bool)
+INSIDE[10:20, 15:30] = True
+
+
+def write_mask(path: Path, bands: np.ndarray, crs: str = "EPSG:32721", **options: Any) -> str:
+    with rasterio.open(
+        path, "w", driver="GTiff", height=bands.shape[1], width=bands.shape[2], count=len(bands),
+        dtype=bands.dtype, crs=CRS.from_user_input(crs), transform=rasterio.Affine(*TRANSFORM), **options,
+    ) as dataset:  # fmt: skip
+        dataset.write(bands)
+    return str(path)
+
+
+def inside(mask: str, grid: Grid = GRID) -> np.ndarray:
+    area = Area.load(grid, None, mask)
+    assert area is not None
+    found = area.inside(grid.window)
+    area.close()
+    return found
+
+
+def test_nan_is_not_wanted(tmp_path: Path) -> None:
+    values = np.where(INSIDE, 1, np.nan).astype(np.float32)[np.newaxis]
+    np.testing.assert_array_equal(inside(write_mask(tmp_path / "mask.tif", values)), INSIDE)
+
+
+@pytest.mark.parametrize("alpha", [2, 3, 4])
+def test_a_picture_with_alpha_is_a_mask(tmp_path: Path, alpha: int) -> None:
+    """What is transparent is not wanted, wherever the alpha band stands; nor is what lies outside."""
+    bands = np.full((4, 30, 35), 200, np.uint8)
+    bands[alpha - 1] = np.where(INSIDE[:, :35], 255, 0)
+    path = write_mask(tmp_path / "mask.tif", bands, photometric="RGB")
+    with rasterio.open(path, "r+") as dataset:
+        kinds = [ColorInterp.undefined] * 4
+        kinds[alpha - 1] = ColorInterp.alpha
+        dataset.colorinterp = kinds
+    np.testing.assert_array_equal(inside(path), INSIDE)
+    bands[0] = 0
+    if alpha == 4:
+        assert not inside(write_mask(tmp_path / "black.tif", bands, photometric="RGB", alpha="YES")).any()
+
+
+def test_a_grid_without_a_place_on_earth_takes_masks_of_its_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    grid = dataclasses.replace(GRID, crs=CRS.from_user_input(LOCAL).to_wkt())
+    values = INSIDE.astype(np.uint8)[np.newaxis]
+    np.testing.assert_array_equal(inside(write_mask(tmp_path / "own.tif", values, LOCAL), grid), INSIDE)
+    with pytest.raises(DltsError, match=r"cannot bring the mask .*utm\.tif onto .* give --mask a file"):
+        inside(write_mask(tmp_path / "utm.tif", values), grid)
+    assert capfd.readouterr().err == ""
