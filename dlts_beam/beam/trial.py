@@ -42,7 +42,8 @@ def describe_plan(planned: MapPlan, options: PipelineOptions, price: float | Non
     check_price(price)
     job, plan = planned.job, planned.plan
     path = job.output + TILES_GEOJSON
-    storage.write_text(path, tiles_geojson(job))
+    geojson = tiles_geojson(job)
+    storage.write_text(path, geojson)
     local = runs_in_process(options.view_as(StandardOptions).runner)
     gpu = planned.settings.gpu
     fleet = Fleet(options.view_as(DirectOptions).direct_num_workers) if local else fleet_of(options, gpu)
@@ -56,6 +57,8 @@ def describe_plan(planned: MapPlan, options: PipelineOptions, price: float | Non
         f"to read: {to_read / MIB:.1f} MiB of files",
         f"tiles as GeoJSON: {path}",
     ]
+    if nowhere := geojson.count('"geometry": null'):
+        lines.append(f"note: {nowhere} of these tiles without geometry: no longitude and latitude there")
     if job.tasks:
         # This machine need not have the GPU that is asked for elsewhere.
         settings = planned.settings if local else replace(planned.settings, gpu=False)
@@ -143,7 +146,7 @@ def bytes_to_read(series: SeriesSpec, tasks: tuple[TileTask, ...]) -> int:
 
 
 def tiles_geojson(job: MapJob) -> str:
-    """All tiles as polygons in longitude and latitude."""
+    """All tiles as polygons in longitude and latitude; null where a corner has none."""
     work = [(task.tile, task.key, "compute") for task in job.tasks]
     rest = [(record.tile, record.key, "outside") for record in job.outside]
     ordered = sorted(work + rest, key=lambda each: each[0].key)
@@ -154,7 +157,7 @@ def tiles_geojson(job: MapJob) -> str:
             {
                 "type": "Feature",
                 "properties": {"name": tile.key, "key": key, "status": status, "pixels": tile.window.pixels},
-                "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "geometry": {"type": "Polygon", "coordinates": [ring]} if np.isfinite(ring).all() else None,
             }
         )
     return json.dumps({"type": "FeatureCollection", "features": features}, indent=1) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from dlts_beam.fleet import Fleet
 from dlts_beam.grid import Tile, Window, iter_tiles
 from pipelines.cli import main as dlts
 from tests.fakes import Scene, make_model, random_scene
+from tests.helpers import make_series, random_cube
 
 DATAFLOW = ("--runner", "DataflowRunner")
 
@@ -94,6 +96,29 @@ def test_a_price_is_for_plans(scene: Scene, tmp_path: Path, capsys: pytest.Captu
     flags = ["-i", str(scene.folder), "-m", "m", "-o", str(tmp_path / "map.tif")]
     assert dlts(["classify-img-series", *flags, "--price-per-worker-hour", "1"]) == 1
     assert "goes with --dry-run: 'dlts plan'" in capsys.readouterr().err
+
+
+DISK = "+proj=geos +h=35785831 +lon_0=0 +ellps=WGS84"
+LOCAL = 'LOCAL_CS["mine",UNIT["metre",1]]'
+
+
+@pytest.mark.parametrize(("crs", "placed"), [(DISK, 1), (LOCAL, 0)])
+def test_tiles_without_a_place_on_earth_have_no_geometry(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], crs: str, placed: int
+) -> None:
+    """One tile of the right half of a satellite's picture lies on the disk with all corners."""
+    pixel = 2 * 5.6e6 / 48
+    spec = make_series(
+        tmp_path / "series", random_cube(4, 48, 32), crs=crs, transform=(pixel, 0, 0, 0, -pixel, 5.6e6)
+    )
+    model = make_model(tmp_path / "model", spec)
+    flags = ["-i", str(tmp_path / "series"), "-m", str(model), "-o", str(tmp_path / "map.tif")]
+    assert dlts(["plan", *flags, "--tile", "16"]) == 0
+    assert f"note: {6 - placed} of these tiles without geometry:" in capsys.readouterr().out
+    tiles = json.loads((tmp_path / "map.tif.tiles.geojson").read_text())["features"]
+    shapes = [tile["geometry"] for tile in tiles]
+    assert len(shapes) == 6
+    assert [shape is not None for shape in shapes].count(True) == placed
 
 
 def test_bytes_are_counted_by_shares_of_pixels(scene: Scene) -> None:
