@@ -55,7 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--start", metavar="DATE",
         help="classify the interval of a longer series that begins on this day, such as 2020-08-01",
     )  # fmt: skip
-    add("--roi", metavar="FILE", help="polygons: only pixels whose centre lies in one are classified")
+    add("--roi", metavar="FILE",
+        help="polygons in any coordinate system, in which their edges are straight: only pixels whose centre"
+        " lies in one are classified",
+    )  # fmt: skip
+    add("--roi-layer", metavar="NAME", help="layer of a --roi file that holds several")
     add("--mask", metavar="FILE",
         help="raster: only pixels where it is neither 0, NaN, nodata nor transparent are classified",
     )  # fmt: skip
@@ -106,6 +110,7 @@ def classify(arguments: argparse.Namespace, options: PipelineOptions) -> None:
         quarantine=arguments.on_error == "quarantine",
         probabilities=arguments.probabilities,
         roi=arguments.roi,
+        roi_layer=arguments.roi_layer,
         mask=arguments.mask,
         start=arguments.start,
     )

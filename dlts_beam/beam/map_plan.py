@@ -45,6 +45,7 @@ class MapRequest:
         quarantine: go on where an image cannot be read.
         probabilities: also write a raster of them.
         roi, mask: vector file and raster of the area of interest.
+        roi_layer: of a vector file that holds several.
         start: first day of the interval of a long series.
         gpu: type of the GPU to compute on; None for none.
     """
@@ -60,6 +61,7 @@ class MapRequest:
     probabilities: bool = False
     roi: str | None = None
     mask: str | None = None
+    roi_layer: str | None = None
     start: str | None = None
     gpu: str | None = None
 
@@ -86,6 +88,8 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
         raise DltsError(f"--date-tolerance must be a number of 0 or more; got {request.date_tolerance:g}")
     if request.gpu is not None and request.engine != "tensorflow":
         raise DltsError(f"--gpu needs --engine tensorflow: the engine {request.engine} computes on CPUs only")
+    if request.roi_layer is not None and request.roi is None:
+        raise DltsError("--roi-layer goes with --roi, the file that holds the layer")
     series = load_series(request.series)
     model = find_saved_model(request.model)
     if request.start is not None:
@@ -108,7 +112,7 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
     )
     for path, mosaic in job.mosaics.items():
         check_output_size(path, mosaic)
-    area = Area.load(series.grid, request.roi, request.mask)
+    area = Area.load(series.grid, request.roi, request.mask, request.roi_layer)
     tasks, outside = _tiles(series, model, digest, computer, plan.tile, area)
     if not tasks:
         raise DltsError(

@@ -5,11 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import rasterio
-import shapely
-from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
@@ -21,9 +18,8 @@ from rasterio.windows import Window as RasterWindow
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid, Window
+from dlts_beam.io.outline import Outline
 from dlts_beam.io.raster.handles import EXACT
-
-BOX = 64  # pixels on a side that are asked about as one before each is asked about alone
 
 
 class Area:
@@ -33,38 +29,42 @@ class Area:
     area may be pickled; it belongs to one thread at a time.
     """
 
-    def __init__(self, grid: Grid, polygons: bytes | None = None, mask: str | None = None) -> None:
+    def __init__(self, grid: Grid, polygons: Outline | None = None, mask: str | None = None) -> None:
         """Open nothing yet.
 
         Args:
-            polygons: WKB in the CRS of the grid.
+            polygons: of the same grid.
             mask: a raster of any grid; nearest pixel of its first band. 0, NaN, nodata, what an alpha band
                 makes transparent, and its outside are not wanted.
         """
         self._grid = grid
         self._polygons = polygons
         self._mask = mask
-        self._shape: shapely.Geometry | None = None
         self._dataset: Any = None
         self._alpha = 0
 
     @classmethod
-    def load(cls, grid: Grid, roi: str | None, mask: str | None) -> Area | None:
+    def load(cls, grid: Grid, roi: str | None, mask: str | None, layer: str | None = None) -> Area | None:
         """The area that the user's files describe; None where they give none.
 
+        Args:
+            roi: a vector file of polygons; their edges are straight in its own CRS.
+            mask: a raster.
+            layer: of a vector file that holds several.
+
         Raises:
-            DltsError: a file cannot be read, holds no polygons or has no CRS.
+            DltsError: a file cannot be read, holds no polygons or has no CRS that leads to the grid's.
         """
         if roi is None and mask is None:
             return None
-        area = cls(grid, None if roi is None else _read_polygons(roi, grid), mask)
+        area = cls(grid, None if roi is None else Outline.load(roi, grid, layer), mask)
         if mask is not None:
             area._open_mask()
             area.close()
         return area
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shape": None, "_dataset": None}
+        return {**self.__dict__, "_dataset": None}
 
     def inside(self, window: Window) -> np.ndarray:
         """Bool (h, w): the wanted pixels of a window inside the grid.
@@ -74,7 +74,7 @@ class Area:
         """
         out = np.ones((window.height, window.width), bool)
         if self._polygons is not None:
-            out &= self._in_polygons(window)
+            out &= self._polygons.inside(window)
         if self._mask is not None and out.any():
             out &= self._in_mask(window)
         return out
@@ -85,33 +85,6 @@ class Area:
             self._dataset.close()
             self._dataset.src_dataset.close()
             self._dataset = None
-
-    def _in_polygons(self, window: Window) -> np.ndarray:
-        if self._shape is None:
-            assert self._polygons is not None
-            self._shape = shapely.from_wkb(self._polygons)
-            shapely.prepare(self._shape)
-        out = np.zeros((window.height, window.width), bool)
-        for row in range(0, window.height, BOX):
-            for col in range(0, window.width, BOX):
-                part = out[row : row + BOX, col : col + BOX]
-                first_row, first_col = window.row + row, window.col + col
-                corners = [
-                    self._grid.xy(first_row + r, first_col + c)
-                    for r, c in ((0, 0), (0, part.shape[1]), part.shape, (part.shape[0], 0))
-                ]
-                box = shapely.Polygon(corners)
-                if shapely.disjoint(self._shape, box):
-                    continue
-                if shapely.contains_properly(self._shape, box):
-                    part[:] = True
-                    continue
-                rows, cols = np.mgrid[0 : part.shape[0], 0 : part.shape[1]]
-                a, b, c, d, e, f = self._grid.transform
-                y_at, x_at = rows + first_row + 0.5, cols + first_col + 0.5
-                x, y = a * x_at + b * y_at + c, d * x_at + e * y_at + f
-                part[:] = shapely.contains_xy(self._shape, x, y)
-        return out
 
     def _in_mask(self, window: Window) -> np.ndarray:
         self._open_mask()
@@ -163,23 +136,3 @@ class Area:
 def area_digest(inside: np.ndarray) -> str | None:
     """SHA-256 (hex) of a tile's wanted pixels; None where all are, so that such tiles need no area."""
     return None if inside.all() else hashlib.sha256(np.packbits(inside).tobytes()).hexdigest()
-
-
-def _read_polygons(path: str, grid: Grid) -> bytes:
-    if not storage.exists(path):
-        raise DltsError(f"there is no file {path}: check the path given with --roi")
-    try:
-        frame = gpd.read_file(storage.gdal_path(path))
-    except (DataSourceError, DataLayerError) as error:
-        raise DltsError(f"cannot read {path} as a vector file: {error}") from error
-    if frame.crs is None:
-        raise DltsError(f"{path} has no CRS: give it one, so that its place on the map is known")
-    shapes = frame.geometry.dropna()
-    shapes = shapes[shapes.geom_type.isin(("Polygon", "MultiPolygon"))]
-    if not len(shapes):
-        raise DltsError(f"{path} holds no polygons: --roi needs the outline of an area")
-    try:
-        shapes = shapes.to_crs(CRS.from_user_input(grid.crs).to_wkt())
-    except CRSError as error:
-        raise DltsError(f"cannot bring {path} onto the grid of the series: {error}") from error
-    return shapely.to_wkb(shapely.union_all(shapely.make_valid(np.asarray(shapes.values))))

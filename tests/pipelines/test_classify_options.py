@@ -166,6 +166,19 @@ def test_bad_areas_are_refused(
     assert told in capsys.readouterr().err
 
 
+def test_the_layer_of_an_area_is_chosen(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roi, model = tmp_path / "area.gpkg", make_model(tmp_path / "model", scene.spec)
+    for name in ("fields", "lakes"):
+        gpd.GeoDataFrame(geometry=[shapely.box(-58, -19, -56, -18)], crs=4326).to_file(roi, layer=name)
+    assert classify(scene, model, tmp_path / "map.tif", "--roi", str(roi)) == 1
+    assert "holds 2 layers: fields, lakes; name one with --roi-layer" in capsys.readouterr().err
+    assert classify(scene, model, tmp_path / "map.tif", "--roi", str(roi), "--roi-layer", "lakes") == 0
+    assert classify(scene, model, tmp_path / "map.tif", "--roi-layer", "lakes") == 1
+    assert "--roi-layer goes with --roi" in capsys.readouterr().err
+
+
 def test_unreadable_tiles_are_quarantined_on_request_and_tried_again(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
