@@ -96,24 +96,40 @@ def find_stamps(text: str) -> list[Stamp]:
     return sorted(found, key=lambda stamp: stamp.start)
 
 
+def parse_stamp(text: str) -> Stamp | None:
+    """Return the date that the whole text is, in one of the forms that file names may hold, or None."""
+    for stamp in find_stamps(text):
+        if stamp.start == 0 and stamp.end == len(text):
+            return stamp
+    moment = _iso_moment(text)
+    if moment is None or moment.utcoffset():
+        return None
+    moment = moment.replace(tzinfo=None, microsecond=0)
+    return Stamp(Precision.DAY, moment, has_time=True, loose=False, start=0, end=len(text))
+
+
 def parse_time(text: str) -> str | None:
     """Return the ISO date or time that the whole text stands for, or None.
 
     Takes all the forms that file names may hold, and ISO times with zones (turned into UTC).
     """
     text = text.strip().strip("'\"")
-    for stamp in find_stamps(text):
-        if stamp.start == 0 and stamp.end == len(text):
-            return stamp.iso
+    stamp = parse_stamp(text)
+    if stamp is not None:
+        return stamp.iso
+    moment = _iso_moment(text)
+    if moment is None:
+        return None
+    return iso_text(moment.astimezone(dt.UTC).replace(tzinfo=None, microsecond=0), True)
+
+
+def _iso_moment(text: str) -> dt.datetime | None:
     if not re.match(r"\d{4}-\d\d-\d\d[T ]", text):
         return None
     try:
-        moment = dt.datetime.fromisoformat(text)
+        return dt.datetime.fromisoformat(text)
     except ValueError:
         return None
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(dt.UTC).replace(tzinfo=None)
-    return iso_text(moment.replace(microsecond=0), True)
 
 
 def choose_stamps(names: Sequence[str]) -> list[Stamp]:
@@ -138,13 +154,13 @@ def choose_stamps(names: Sequence[str]) -> list[Stamp]:
         slots = list(_slots(stamps, precision))
         varying = [slot for slot in slots if len({stamp.moment for stamp in slot}) > 1]
         if varying:
-            return _without_idle_times(_earliest(varying, names))
+            return without_idle_times(_earliest(varying, names))
         constant += slots
     if not constant:
         raise AmbiguousDatesError(
             f"the file names hold dates of different kinds, such as {names[0]!r} and {names[-1]!r}"
         )
-    return _without_idle_times(constant[0])
+    return without_idle_times(constant[0])
 
 
 def _slots(stamps: Sequence[Sequence[Stamp]], precision: Precision) -> Iterator[list[Stamp]]:
@@ -166,12 +182,12 @@ def _earliest(slots: list[list[Stamp]], names: Sequence[str]) -> list[Stamp]:
     )
 
 
-def _without_idle_times(slot: list[Stamp]) -> list[Stamp]:
+def without_idle_times(slot: Sequence[Stamp]) -> list[Stamp]:
     """Drop times of day that are none: midnight everywhere, or the same loose digits in all names."""
     times = {stamp.moment.time() for stamp in slot if stamp.has_time}
     loose = all(stamp.loose for stamp in slot) and len(slot) > 1 and len(times) == 1
     if not loose and times != {dt.time()}:
-        return slot
+        return list(slot)
     return [
         Stamp(
             stamp.precision,

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from dlts_beam import storage
 from dlts_beam.acquisitions.header import Header
 from dlts_beam.acquisitions.lattice import box_in
+from dlts_beam.acquisitions.pattern import dated_parts, match_parts
 from dlts_beam.acquisitions.settings import SeriesSettings
-from dlts_beam.dates import AmbiguousDatesError, choose_stamps, find_stamps, natural_key, parse_time
+from dlts_beam.dates import AmbiguousDatesError, choose_stamps, find_stamps, natural_key
 from dlts_beam.errors import DltsError
 
 CHOICES = "give --dates TABLE.csv (columns file,date), --pattern with {date}, or --undated"
@@ -78,7 +79,7 @@ def read_names(headers: Sequence[Header], settings: SeriesSettings) -> list[Imag
     files = [relative_name(header.path, settings.root) for header in headers]
     stems = [stem(file) for file in files]
     if settings.pattern is not None:
-        return _read_pattern(headers, files, settings)
+        return _read_pattern(headers, files, settings.pattern, settings)
     times: Sequence[str | None]
     if settings.undated:
         times = [None] * len(files)
@@ -92,67 +93,54 @@ def read_names(headers: Sequence[Header], settings: SeriesSettings) -> list[Imag
     return _label_undated(images) if settings.undated else _label_dated(images)
 
 
-def pattern_expression(pattern: str, undated: bool) -> re.Pattern[str]:
-    """The regular expression of a pattern: ``{date}`` and ``{band}`` are parts, ``*`` is any text.
-
-    Raises:
-        DltsError: the pattern has other parts, or no {date} in a dated series.
-    """
-    parts = re.split(r"(\{[^}]*\}|\*)", pattern)
-    known = {"{date}": "(?P<date>.+?)", "{band}": "(?P<band>[^/]+?)", "*": ".*?"}
-    unknown = [part for part in parts[1::2] if part not in known]
-    if unknown:
-        raise DltsError(f"--pattern has {unknown[0]}: its parts are {{date}}, {{band}} and * for anything")
-    for name in ("{date}", "{band}"):
-        if parts.count(name) > 1:
-            raise DltsError(f"--pattern has {name} twice: give it once, and * for the other place")
-    if "{date}" not in parts and not undated:
-        raise DltsError("--pattern has no {date}: say where the date stands, or give --undated")
-    if not undated:
-        # A date is digits and what may stand between them; the lazy middle leaves the rest to the pattern.
-        known["{date}"] = r"(?P<date>\d[\dTtZ:._ -]*?\d?Z?)"
-    text = "".join(known[part] if number % 2 else re.escape(part) for number, part in enumerate(parts))
-    return re.compile(text)
-
-
 def pattern_matches(path: str, settings: SeriesSettings) -> dict[str, str] | None:
     """The parts of a file name that fits the pattern (``date``, ``band``), else None.
 
     The pattern may stand for the name with or without its extension, and with or without subfolders.
+
+    Raises:
+        DltsError: the pattern is wrong.
     """
     assert settings.pattern is not None
-    expression = pattern_expression(settings.pattern, settings.undated or settings.dates is not None)
-    file = relative_name(path, settings.root)
-    for text in (stem(file), stem(storage.name(file)), file, storage.name(file)):
-        match = expression.fullmatch(text)
-        if match is not None:
-            return {name: part for name, part in match.groupdict().items() if part is not None}
-    return None
+    forms = _forms(relative_name(path, settings.root))
+    return match_parts(settings.pattern, forms, settings.undated or settings.dates is not None)
 
 
-def _read_pattern(headers: Sequence[Header], files: list[str], settings: SeriesSettings) -> list[Image]:
-    table = None
-    if settings.dates is not None:
-        table = dict(zip(files, _table_times(files, settings.dates), strict=True))
-    images = []
-    for header, file in zip(headers, files, strict=True):
-        groups = pattern_matches(header.path, settings)
-        if groups is None:
-            raise DltsError(f"image {file} does not fit --pattern {settings.pattern!r}")
-        key = groups.get("date") or stem(file).replace(groups.get("band") or "\0", "{band}")
-        time = None
-        if table is not None:
-            time = table[file]
-        elif not settings.undated:
-            time = parse_time(groups["date"])
-            if time is None:
-                raise DltsError(
-                    f"--pattern finds {groups['date']!r} as the date of {file}, which is no date;"
-                    " write what stands before and after the date into the pattern"
-                )
-        images.append(Image(header, stem(file), time, key, groups.get("band")))
+def _forms(file: str) -> tuple[str, ...]:
+    """What a pattern may stand for: a name without and with its extension, with and without folders."""
+    return stem(file), stem(storage.name(file)), file, storage.name(file)
+
+
+def _read_pattern(
+    headers: Sequence[Header], files: list[str], pattern: str, settings: SeriesSettings
+) -> list[Image]:
+    if settings.undated or settings.dates is not None:
+        images = _read_undated_pattern(headers, files, pattern, settings)
+    else:
+        found = dated_parts(pattern, {file: _forms(file) for file in files})
+        images = [
+            Image(header, stem(file), parts.time, stem(file), parts.band)
+            for header, file, parts in zip(headers, files, found, strict=True)
+        ]
     if any(image.label is not None for image in images):
         _check_single_bands(images)
+    return images
+
+
+def _read_undated_pattern(
+    headers: Sequence[Header], files: list[str], pattern: str, settings: SeriesSettings
+) -> list[Image]:
+    """Images whose dates the pattern need not tell: there are none, or a table has them."""
+    times: Sequence[str | None] = [None] * len(files)
+    if settings.dates is not None:
+        times = _table_times(files, settings.dates)
+    images = []
+    for header, file, time in zip(headers, files, times, strict=True):
+        groups = match_parts(pattern, _forms(file), True)
+        if groups is None:
+            raise DltsError(f"image {file} does not fit --pattern {pattern!r}")
+        key = groups.get("date") or stem(file).replace(groups.get("band") or "\0", "{band}")
+        images.append(Image(header, stem(file), time, key, groups.get("band")))
     return images
 
 

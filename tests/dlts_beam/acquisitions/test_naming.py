@@ -1,4 +1,4 @@
-"""Band files found by their names, patterns, tables of dates."""
+"""Band files found by their names, tables of dates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlts_beam.acquisitions.naming import pattern_expression
 from dlts_beam.acquisitions.table import read_dates
 from dlts_beam.errors import DltsError
 from tests.images import files_of, plan, times, write_image
@@ -74,32 +73,6 @@ def test_undated_band_files(tmp_path: Path):
     assert names(spec) == ["nir", "red"]
     assert [files_of(spec, step)[0] for step in range(3)] == [f"step{n}_nir.tif" for n in (1, 2, 10)]
     assert plan(tmp_path, undated=True, pattern="step{date}_{band}") == spec
-
-
-@pytest.mark.parametrize("pattern", ["{date}_*_{band}", "{date}_*_{band}.tif", "*_t1_{band}"])
-def test_patterns(tmp_path: Path, pattern: str):
-    for day in ("2018-8-12", "2018-8-28"):
-        for label in ("u", "v"):
-            write_image(tmp_path / f"{day}_t1_{label}.tif", ONES)
-    if "{date}" not in pattern:
-        with pytest.raises(DltsError, match=r"--pattern has no \{date\}"):
-            plan(tmp_path, pattern=pattern)
-        return
-    spec = plan(tmp_path, pattern=pattern)
-    assert (times(spec), names(spec)) == (["2018-08-12", "2018-08-28"], ["u", "v"])
-
-
-def test_wrong_patterns_are_refused(tmp_path: Path):
-    with pytest.raises(DltsError, match=r"--pattern has \{day\}: its parts are"):
-        pattern_expression("{day}_{band}", False)
-    with pytest.raises(DltsError, match=r"has \{band\} twice"):
-        pattern_expression("{date}_{band}_{band}", False)
-    write_image(tmp_path / "20181399_a.tif", ONES)
-    with pytest.raises(DltsError, match=r"finds '20181399' as the date of 20181399_a.tif, which is no date"):
-        plan(tmp_path, pattern="{date}_{band}")
-    write_image(tmp_path / "20181399_a.tif", [ONES, ONES])
-    with pytest.raises(DltsError, match="needs one band per file"):
-        plan(tmp_path, pattern="{date}_{band}", undated=True)
 
 
 def test_dates_from_metadata_where_names_have_none(tmp_path: Path):
