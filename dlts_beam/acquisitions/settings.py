@@ -23,7 +23,8 @@ class SeriesSettings:
         dates: (file name or empty, ISO time) rows of a table; None to read names and metadata.
         undated: number the time steps in natural order of the names.
         stacked: every file is one band, every layer one time step.
-        same_day: what overlapping images of one day without times become: merge, separate, None to refuse.
+        same_day: what overlapping images of one day without times, or of one time, become: merge, separate,
+            None to refuse.
         extent: union, intersection, first, or like (the grid of the reference file).
         align: resample images that are off the lattice.
         resampling: for images that are resampled.

@@ -25,8 +25,10 @@ class Step:
 def group_steps(images: Sequence[Image], boxes: Mapping[str, Box], settings: SeriesSettings) -> list[Step]:
     """Group files to time steps in chronological order (natural order of names where undated).
 
-    Files of one day that do not overlap, or that have the same time of day, are one time step. Files of
-    one day that overlap are several time steps where their times are known, and refused where not.
+    Files of one day that do not overlap are one time step. Where they overlap, each time of day is one,
+    and files of one time and place are refused; so are those whose times are not known. ``same_day`` makes
+    one time step of the whole day (merge), or one of each of the files that overlap (separate), also where
+    they have the same time of day.
 
     Args:
         images: with times and labels.
@@ -34,7 +36,7 @@ def group_steps(images: Sequence[Image], boxes: Mapping[str, Box], settings: Ser
         settings: ``same_day`` decides what is refused otherwise.
 
     Raises:
-        DltsError: images of one day overlap, and their times of day are not known.
+        DltsError: images of one day overlap, and their times of day are not known or not different.
     """
     images = sorted(images, key=lambda image: natural_key(image.name))
     if settings.undated:
@@ -56,22 +58,14 @@ def _split_day(
     overlapping = _overlap(images, boxes)
     if overlapping is None or settings.same_day == "merge":
         return [Step(times[0] if len(times) == 1 else times[-1][:10], tuple(images))]
-    if all(len(time) > 10 for time in times) and len(times) > 1:
-        return [Step(time, tuple(image for image in images if image.time == time)) for time in times]
-    if len(times) == 1 and len(times[0]) > 10 and days > 1 and settings.same_day is None:
-        doubled = _doubled(images, boxes)
-        if doubled is None:
-            return [Step(times[0], tuple(images))]
-        raise DltsError(
-            f"two images have the same time and place: {doubled[0].name} and {doubled[1].name} at {times[0]};"
-            " remove one, or give --same-day merge (the first valid pixel wins) or --same-day separate"
-        )
+    groups = [(time, [image for image in images if image.time == time]) for time in times]
     if settings.same_day == "separate":
-        return [
-            Step(time, tuple(group))
-            for time in times
-            for group in _layers([image for image in images if image.time == time], boxes)
-        ]
+        return [Step(time, tuple(layer)) for time, group in groups for layer in _layers(group, boxes)]
+    # One time that all images of the series share is not their acquisition.
+    if all(len(time) > 10 for time in times) and (len(times) > 1 or days > 1):
+        for time, group in groups:
+            _check_doubled(time, group, boxes)
+        return [Step(time, tuple(group)) for time, group in groups]
     names = f"{overlapping[0].name} and {overlapping[1].name}"
     if days == 1:
         raise DltsError(
@@ -100,14 +94,17 @@ def _overlap(images: Sequence[Image], boxes: Mapping[str, Box]) -> tuple[Image, 
     return None
 
 
-def _doubled(images: Sequence[Image], boxes: Mapping[str, Box]) -> tuple[Image, Image] | None:
-    """Two images of the same band at the same place, or None."""
+def _check_doubled(time: str, images: Sequence[Image], boxes: Mapping[str, Box]) -> None:
+    """Refuse two images of one time and the same band at the same place: one would hide the other."""
     seen: dict[tuple[str | None, Window], Image] = {}
     for image in images:
         other = seen.setdefault((image.label, boxes[image.header.path].outer()), image)
         if other is not image:
-            return other, image
-    return None
+            raise DltsError(
+                f"two images have the same time and place: {other.name} and {image.name} at {time};"
+                " remove one, or give --same-day merge (one time step of the whole day, the first valid pixel"
+                " wins) or --same-day separate (one time step each)"
+            )
 
 
 def _layers(images: Sequence[Image], boxes: Mapping[str, Box]) -> list[list[Image]]:

@@ -66,6 +66,29 @@ def test_overlapping_pieces_of_one_time_are_one_time_step_but_copies_are_refused
         plan(tmp_path)
 
 
+def test_copies_of_one_time_are_found_beside_other_times_of_the_day(tmp_path: Path):
+    names = ["a_20180812T101500", "b_20180812T101500", "c_20180812T140000", "d_20180901T101500"]
+    for number, name in enumerate(names):
+        write_image(tmp_path / f"{name}.tif", [ONES * number, ONES])
+    with pytest.raises(DltsError, match=f"same time and place: {names[0]} and {names[1]} at 2018-08-12T"):
+        plan(tmp_path)
+    apart = plan(tmp_path, same_day="separate")
+    assert [files_of(apart, step) for step in range(4)] == [[f"{name}.tif"] for name in names]
+    assert times(apart) == ["2018-08-12T10:15:00"] * 2 + ["2018-08-12T14:00:00", "2018-09-01T10:15:00"]
+    merged = plan(tmp_path, same_day="merge")
+    assert files_of(merged, 0) == [f"{name}.tif" for name in names[:3]]
+    assert times(merged) == ["2018-08-12", "2018-09-01T10:15:00"]
+
+
+def test_overlapping_pieces_of_each_time_of_a_day_are_one_time_step(tmp_path: Path):
+    for time in ("T101500", "T140000"):
+        write_image(tmp_path / f"20180812{time}_t1.tif", [ONES, ONES])
+        write_image(tmp_path / f"20180812{time}_t2.tif", [ONES, ONES], col=4)
+    spec = plan(tmp_path)
+    assert files_of(spec, 1) == ["20180812T140000_t1.tif", "20180812T140000_t2.tif"]
+    assert len(plan(tmp_path, same_day="separate").steps) == 4
+
+
 def test_a_date_that_all_images_share_is_not_their_acquisition(tmp_path: Path):
     for number in (1, 2, 10):
         write_image(tmp_path / f"S2_20180812_step{number}.tif", ONES)
