@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,7 +21,8 @@ def build_stacked(headers: Sequence[Header], placed: Placed, settings: SeriesSet
     """The spec of a series that is already one file per band, one layer per time step.
 
     Raises:
-        DltsError: files differ in their number of layers, or the dates do not fit the layers.
+        DltsError: files differ in their number of layers or in their dates, or the dates do not fit the
+            layers.
     """
     headers = sorted(headers, key=lambda header: natural_key(relative_name(header.path, settings.root)))
     names = [stem(relative_name(header.path, settings.root)) for header in headers]
@@ -28,7 +30,6 @@ def build_stacked(headers: Sequence[Header], placed: Placed, settings: SeriesSet
     if len(counts) > 1:
         listed = ", ".join(f"{count} in {name}" for count, name in sorted(counts.items()))
         raise DltsError(f"--stacked files differ in their number of layers: {listed}; all need one per date")
-    times = _layer_times(headers, settings)
     if settings.mask_band is not None and not settings.mask_band.isdigit():
         if settings.mask_band not in names:
             raise DltsError(f"--mask-band {settings.mask_band}: no file is called so; there are {names}")
@@ -39,24 +40,26 @@ def build_stacked(headers: Sequence[Header], placed: Placed, settings: SeriesSet
     numbers = settings.bands or tuple(n for n in range(1, len(headers) + 1) if n != mask)
     bands = stacked_bands(headers, names, replace(settings, bands=numbers))
     chosen = [headers[band.number - 1] for band in bands]
+    masking = [headers[mask - 1]] if mask is not None else []
+    times, layers = _layers_in_order([*chosen, *masking], settings)
     grid_window = extent_window([[header.path for header in chosen]], placed, settings)
     table = FileTable(placed, grid_window, settings)
-    order = sorted(range(len(times)), key=lambda layer: times[layer] or "")
     sources = tuple(
         tuple(
-            (Source(table.number(header), layer + 1),) if table.touches(header) else () for header in chosen
+            (Source(table.number(header), layers[header.path][step]),) if table.touches(header) else ()
+            for header in chosen
         )
-        for layer in order
+        for step in range(len(times))
     )
     masks: tuple[tuple[Source, ...], ...] = ()
     reading = settings.reading
     if mask is not None:
         file = table.number(headers[mask - 1], mask=True)
-        masks = tuple((Source(file, layer + 1),) for layer in order)
+        masks = tuple((Source(file, layer),) for layer in layers[headers[mask - 1].path])
         reading = replace(reading, mask=replace(reading.mask or MaskRule(mask, ()), band=mask))
     return SeriesSpec(
         grid=sub_grid(placed.lattice, grid_window),
-        steps=tuple(TimeStep(number, times[layer]) for number, layer in enumerate(order)),
+        steps=tuple(TimeStep(number, time) for number, time in enumerate(times)),
         bands=tuple(bands),
         files=tuple(table.files),
         sources=sources,
@@ -66,25 +69,50 @@ def build_stacked(headers: Sequence[Header], placed: Placed, settings: SeriesSet
     )
 
 
-def _layer_times(headers: Sequence[Header], settings: SeriesSettings) -> list[str | None]:
-    """The time of each layer of a stacked series: from the table, or from the layers' descriptions."""
+def _layers_in_order(
+    headers: Sequence[Header], settings: SeriesSettings
+) -> tuple[list[str | None], dict[str, list[int]]]:
+    """The times of the steps in order, and path -> the layer (from 1) that each file has for each step.
+
+    A table of dates counts layers by number. Without one, every file tells the dates of its own layers, in
+    whatever order they are.
+    """
     count = len(headers[0].bands)
     if settings.undated:
-        return [None] * count
+        return [None] * count, {header.path: list(range(1, count + 1)) for header in headers}
     if settings.dates is not None:
-        times: list[str | None] = [time for _, time in settings.dates]
-        told = "the table of --dates"
+        told, found = "the table of --dates", [[time for _, time in settings.dates]] * len(headers)
     else:
-        described = [parse_time(band.description or "") for band in headers[0].bands]
-        if any(time is None for time in described):
-            raise DltsError(
-                f"--stacked: the {count} layers of {headers[0].path} bear no dates;"
-                " give --dates FILE with one date a line, or --undated"
-            )
-        times, told = list(described), f"{headers[0].path}"
-    if len(times) != count:
-        raise DltsError(f"{told} has {len(times)} dates, and each --stacked file has {count} layers")
-    twice = sorted({time for time in times if time is not None and times.count(time) > 1})
+        told, found = headers[0].path, [_described_times(header) for header in headers]
+    if len(found[0]) != count:
+        raise DltsError(f"{told} has {len(found[0])} dates, and each --stacked file has {count} layers")
+    times = sorted(found[0])
+    twice = [time for time, next_time in itertools.pairwise(times) if time == next_time]
     if twice and settings.same_day != "separate":
         raise DltsError(f"{told} has {twice[0]} twice; correct it, or give --same-day separate")
-    return times
+    for header, own in zip(headers, found, strict=True):
+        pairs = zip(times, sorted(own), strict=True)
+        gap = next((min(ours, theirs) for ours, theirs in pairs if ours != theirs), None)
+        if gap is not None:
+            lacks = header.path if times.count(gap) > own.count(gap) else headers[0].path
+            other = headers[0].path if lacks == header.path else header.path
+            raise DltsError(
+                f"--stacked: {lacks} lacks the date {gap} that a layer of {other} bears; correct the layers'"
+                " descriptions, or give --dates FILE with one date a line for the layers of all files"
+            )
+    return list(times), {
+        header.path: [layer + 1 for layer in sorted(range(count), key=own.__getitem__)]
+        for header, own in zip(headers, found, strict=True)
+    }
+
+
+def _described_times(header: Header) -> list[str]:
+    """The time that the description of each layer tells."""
+    times = [parse_time(band.description or "") for band in header.bands]
+    known = [time for time in times if time is not None]
+    if len(known) < len(times):
+        raise DltsError(
+            f"--stacked: the {len(times)} layers of {header.path} bear no dates;"
+            " give --dates FILE with one date a line, or --undated"
+        )
+    return known
