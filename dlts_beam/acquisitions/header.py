@@ -8,6 +8,7 @@ from typing import Self
 from dlts_beam.dates import parse_time
 from dlts_beam.grid import Grid
 
+_LAST_RESORT = "tifftag_datetime"
 # Metadata items that tell when an image was acquired, best first: (date, time of day or None). Names are
 # compared without case and without what stands before the last '#', ':' or '.'.
 _TIME_TAGS: tuple[tuple[str, str | None], ...] = (
@@ -24,7 +25,7 @@ _TIME_TAGS: tuple[tuple[str, str | None], ...] = (
     ("acquisition_date", "acquisition_time"),
     ("rangebeginningdate", "rangebeginningtime"),
     # The day the file was written, in many files; so the last resort.
-    ("tifftag_datetime", None),
+    (_LAST_RESORT, None),
 )
 
 
@@ -51,6 +52,7 @@ class Header:
         bands: one entry per raster band.
         block: (height, width) of the storage blocks.
         acquired: ISO acquisition time from the metadata, where they tell one.
+        sensed: the same, save where only the time that a TIFF keeps of itself tells it.
         size, stamp: the file's fingerprint.
         sha256: content hash where it was asked for.
     """
@@ -66,6 +68,7 @@ class Header:
     size: int
     stamp: str
     sha256: str | None = None
+    sensed: str | None = None
 
     def with_crs(self, crs: str) -> Self:
         """The same header with another spelling of its CRS, or with the one it lacks."""
@@ -90,14 +93,19 @@ class Unusable:
     is_image: bool
 
 
-def acquisition_time(tags: dict[str, str]) -> str | None:
-    """Return the ISO acquisition time that metadata items tell, or None."""
+def acquisition_time(tags: dict[str, str], last_resort: bool = True) -> str | None:
+    """Return the ISO acquisition time that metadata items tell, or None.
+
+    Args:
+        tags: name -> text.
+        last_resort: take the time of the TIFF itself, often that of writing, where nothing else tells one.
+    """
     plain = {
         name.casefold().rpartition("#")[2].replace("system:", "system_"): text for name, text in tags.items()
     }
     for name, time_name in _TIME_TAGS:
         text = plain.get(name)
-        if text is None:
+        if text is None or (name == _LAST_RESORT and not last_resort):
             continue
         if time_name is not None and time_name in plain:
             whole = parse_time(f"{text.strip()}T{plain[time_name].strip()}")

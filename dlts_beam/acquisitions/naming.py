@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlts_beam import storage
 from dlts_beam.acquisitions.header import Header
 from dlts_beam.acquisitions.lattice import box_in
 from dlts_beam.acquisitions.pattern import dated_parts, match_parts
 from dlts_beam.acquisitions.settings import SeriesSettings
-from dlts_beam.dates import AmbiguousDatesError, choose_stamps, find_stamps, natural_key
+from dlts_beam.acquisitions.words import BAND_WORD, SEPARATORS, label_words, varying_words
+from dlts_beam.dates import AmbiguousDatesError, choose_stamps, natural_key
 from dlts_beam.errors import DltsError
 
 CHOICES = "give --dates TABLE.csv (columns file,date), --pattern with {date}, or --undated"
-_SEPARATORS = re.compile(r"[_\-. /#]+")
-_BAND_WORD = re.compile(
-    r"(sr|st|qa|toa|boa)?_?(b(and)?_?\d{1,2}a?|blue|green|red|nir\d?|swir\d?|mir|tir\d?|pan|coastal|aerosol"
-    r"|rededge\d?|re\d|ndvi|evi|evi2|ndwi|ndmi|savi|nbr|vv|vh|hh|hv|scl|qa|fmask|cloud|clouds|cmask|pixel)"
-    r"(_?\d{2}m)?",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,9 @@ def read_names(headers: Sequence[Header], settings: SeriesSettings) -> list[Imag
     images = [
         Image(header, name, time, name) for header, name, time in zip(headers, stems, times, strict=True)
     ]
-    return _label_undated(images) if settings.undated else _label_dated(images)
+    if settings.undated:
+        return _label_undated(images)
+    return _label_dated(images) if settings.dates is not None else _label_found(images)
 
 
 def pattern_matches(path: str, settings: SeriesSettings) -> dict[str, str] | None:
@@ -168,50 +162,45 @@ def _table_times(files: list[str], rows: Sequence[tuple[str, str]]) -> list[str]
 
 
 def _found_times(headers: Sequence[Header], stems: list[str]) -> list[str]:
-    """Times from names, refined by metadata of the same day; else from metadata alone."""
+    """Times from names, else from metadata."""
     try:
-        stamps = choose_stamps(stems)
+        return [stamp.iso for stamp in choose_stamps(stems)]
     except AmbiguousDatesError as error:
         acquired = [header.acquired for header in headers]
         if any(time is None for time in acquired):
             raise DltsError(f"cannot tell the acquisition dates: {error}; {CHOICES}") from error
         return [time for time in acquired if time is not None]
-    times = []
-    for header, stamp in zip(headers, stamps, strict=True):
-        refined = header.acquired
-        same_day = refined is not None and len(refined) > 10 and refined.startswith(stamp.iso)
-        times.append(refined if same_day and refined is not None else stamp.iso)
-    return times
 
 
-def _tokens(name: str) -> list[str]:
-    """The words of a name, dates blanked."""
-    text = name
-    for stamp in reversed(find_stamps(name)):
-        text = f"{text[: stamp.start]}#{text[stamp.end :]}"
-    return [word for word in _SEPARATORS.split(text) if word]
+def _label_found(images: list[Image]) -> list[Image]:
+    """Find band labels, and the times of day that names do not tell and metadata do.
+
+    Metadata may differ between the bands of one acquisition. So they tell acquisitions of one day apart only
+    where each of their times has all bands; else the dates of the names decide what belongs together.
+    """
+    alone = [replace(image, time=_finer_time([image])) for image in images]
+    labelled, gaps = _find_labels(alone)
+    if labelled is not None and not gaps:
+        return labelled
+    dated = _label_dated(images)
+    if all(image.label is None for image in dated):
+        return alone
+    return [
+        replace(image, time=_finer_time(cluster)) for cluster in _acquisitions(dated) for image in cluster
+    ]
 
 
-def _varying_words(names: Sequence[str]) -> tuple[int, int] | None:
-    """(start, end): how many words the names of one date and place share before and after what differs."""
-    words = [_tokens(name) for name in names]
-    columns = list(itertools.zip_longest(*words))
-    start = next((number for number, column in enumerate(columns) if len(set(column)) > 1), None)
-    if start is None:
-        return None
-    backwards = itertools.zip_longest(*(reversed(tokens[start:]) for tokens in words))
-    return start, next((number for number, column in enumerate(backwards) if len(set(column)) > 1), 0)
+def _finer_time(images: Sequence[Image]) -> str | None:
+    """The time of the files of one acquisition, with the time of day that all their metadata agree on."""
+    time = images[0].time
+    told = {image.header.sensed for image in images}
+    finer = told.pop()
+    same_day = time is not None and finer is not None and len(finer) > 10 and finer.startswith(time)
+    return finer if same_day and not told else time
 
 
-def _label(name: str, span: tuple[int, int]) -> str:
-    tokens = _tokens(name)
-    return "_".join(tokens[span[0] : len(tokens) - span[1]])
-
-
-def _label_dated(images: list[Image]) -> list[Image]:
-    """Find band labels where every date has the same set of single-band files on the same place."""
-    if any(len(image.header.bands) > 1 for image in images):
-        return images
+def _acquisitions(images: Iterable[Image]) -> list[list[Image]]:
+    """Images of the same time and place together."""
     by_time: dict[str | None, list[list[Image]]] = {}
     for image in images:
         places = by_time.setdefault(image.time, [])
@@ -221,31 +210,48 @@ def _label_dated(images: list[Image]) -> list[Image]:
                 break
         else:
             places.append([image])
-    clusters = [cluster for places in by_time.values() for cluster in places]
-    spans = {_varying_words([image.name for image in cluster]) for cluster in clusters if len(cluster) > 1}
+    return [cluster for places in by_time.values() for cluster in places]
+
+
+def _label_dated(images: list[Image]) -> list[Image]:
+    """The images with band labels where they have them.
+
+    Raises:
+        DltsError: bands are missing on some dates.
+    """
+    labelled, gaps = _find_labels(images)
+    if gaps:
+        raise DltsError(f"not every date has a file for every band: {first_few(gaps)}; add or remove files")
+    return labelled if labelled is not None else images
+
+
+def _find_labels(images: list[Image]) -> tuple[list[Image] | None, list[str]]:
+    """Images with band labels where each date has the same single-band files on one place, and what lacks."""
+    if any(len(image.header.bands) > 1 for image in images):
+        return None, []
+    clusters = _acquisitions(images)
+    spans = {varying_words([image.name for image in cluster]) for cluster in clusters if len(cluster) > 1}
     span = next(iter(spans)) if len(spans) == 1 else None
     if span is None:
-        return images
-    labels = [[_label(image.name, span) for image in cluster] for cluster in clusters]
+        return None, []
+    labels = [[label_words(image.name, span) for image in cluster] for cluster in clusters]
     sets = [frozenset(found) for found in labels]
     every = sorted(frozenset().union(*sets), key=natural_key)
     distinct = all(len(found) == len(cluster) for found, cluster in zip(sets, clusters, strict=True))
-    words = all(_BAND_WORD.fullmatch(label) for label in every)
+    words = all(BAND_WORD.fullmatch(label) for label in every)
     # On one date only, or on few of them, the words that differ may be anything: they must look like bands.
     if "" in every or not distinct or not (words or (len(clusters) > 1 and len(set(sets)) == 1)):
-        return images
+        return None, []
     gaps = [
         f"{cluster[0].time} lacks {', '.join(label for label in every if label not in found)}"
         for cluster, found in zip(clusters, sets, strict=True)
         if len(found) < len(every)
     ]
-    if gaps:
-        raise DltsError(f"not every date has a file for every band: {first_few(gaps)}; add or remove files")
     return [
-        Image(image.header, image.name, image.time, image.key, label)
+        replace(image, label=label)
         for cluster, found in zip(clusters, labels, strict=True)
         for image, label in zip(cluster, found, strict=True)
-    ]
+    ], gaps
 
 
 def _label_undated(images: list[Image]) -> list[Image]:
@@ -254,8 +260,8 @@ def _label_undated(images: list[Image]) -> list[Image]:
         return images
     found: list[Image] = []
     for image in images:
-        words = image.name.split("_") if "_" in image.name else _SEPARATORS.split(image.name)
-        labels = [word for word in words if _BAND_WORD.fullmatch(word)]
+        words = image.name.split("_") if "_" in image.name else SEPARATORS.split(image.name)
+        labels = [word for word in words if BAND_WORD.fullmatch(word)]
         if len(labels) != 1:
             return images
         key = image.name.replace(labels[0], "{band}")

@@ -211,6 +211,7 @@ def _header_of(dataset: Any, entry: storage.FileEntry) -> Header:
         acquired=acquisition_time(tags),
         size=entry.size,
         stamp=entry.stamp,
+        sensed=acquisition_time(tags, last_resort=False),
     )
 
 

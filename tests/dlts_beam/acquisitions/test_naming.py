@@ -75,6 +75,39 @@ def test_undated_band_files(tmp_path: Path):
     assert plan(tmp_path, undated=True, pattern="step{date}_{band}") == spec
 
 
+@pytest.mark.parametrize(
+    ("tag", "seconds", "found"),
+    [
+        ("TIFFTAG_DATETIME", (0, 1), ["2018-08-12", "2018-09-01"]),
+        ("TIFFTAG_DATETIME", (0, 0), ["2018-08-12", "2018-09-01"]),
+        ("SENSING_TIME", (0, 1), ["2018-08-12", "2018-09-01"]),
+        ("SENSING_TIME", (0, None), ["2018-08-12", "2018-09-01"]),
+        ("SENSING_TIME", (7, 7), ["2018-08-12T10:00:07", "2018-09-01T10:00:07"]),
+    ],
+)
+def test_bands_of_one_date_stay_together(
+    tmp_path: Path, tag: str, seconds: tuple[int | None, ...], found: list[str]
+):
+    for day in ("2018-08-12", "2018-09-01"):
+        for band, second in enumerate(seconds, start=1):
+            tags = {tag: f"{day} 10:00:{second:02}"} if second is not None else {}
+            write_image(tmp_path / f"{day}_B{band}.tif", ONES, tags=tags)
+    spec = plan(tmp_path)
+    assert (times(spec), names(spec)) == (found, ["B1", "B2"])
+
+
+def test_metadata_tell_two_acquisitions_of_one_day_apart(tmp_path: Path):
+    for day in ("2018-08-12", "2018-09-01"):
+        for sensor, hour in (("MOD", 10), ("MYD", 13)):
+            for band in ("red", "nir"):
+                tags = {"SENSING_TIME": f"{day}T{hour}:00:00Z"}
+                write_image(tmp_path / f"{sensor}_{day}_{band}.tif", ONES, tags=tags)
+    spec = plan(tmp_path)
+    assert times(spec) == [f"{day}T{hour}:00:00" for day in ("2018-08-12", "2018-09-01") for hour in (10, 13)]
+    assert names(spec) == ["nir", "red"]
+    assert files_of(spec, 1) == ["MYD_2018-08-12_nir.tif"]
+
+
 def test_dates_from_metadata_where_names_have_none(tmp_path: Path):
     write_image(tmp_path / "a.tif", ONES, tags={"ACQUISITIONDATETIME": "2018-08-28 10:00:00"})
     write_image(tmp_path / "b.tif", ONES, tags={"TIFFTAG_DATETIME": "2018:08:12 10:00:00"})

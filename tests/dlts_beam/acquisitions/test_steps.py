@@ -23,11 +23,16 @@ def test_times_of_day_keep_images_of_one_day_apart(tmp_path: Path):
 
 
 def test_metadata_tell_the_times_of_day_that_names_do_not(tmp_path: Path):
-    write_image(tmp_path / "20180812_a.tif", ONES, tags={"TIFFTAG_DATETIME": "2018:08:12 13:15:00"})
-    write_image(tmp_path / "20180812_b.tif", ONES, tags={"TIFFTAG_DATETIME": "2018:08:12 10:15:00"})
+    write_image(tmp_path / "20180812_a.tif", ONES, tags={"SENSING_TIME": "2018-08-12T13:15:00Z"})
+    write_image(tmp_path / "20180812_b.tif", ONES, tags={"SENSING_TIME": "2018-08-12T10:15:00Z"})
     spec = plan(tmp_path)
     assert times(spec) == ["2018-08-12T10:15:00", "2018-08-12T13:15:00"]
     assert files_of(spec, 0) == ["20180812_b.tif"]
+    for name, hour in (("a", 13), ("b", 10)):
+        written = {"TIFFTAG_DATETIME": f"2018:08:12 {hour}:15:00"}
+        write_image(tmp_path / f"20180812_{name}.tif", ONES, tags=written)
+    with pytest.raises(DltsError, match="bear the date 2018-08-12"):  # this is when a file was written
+        plan(tmp_path)
 
 
 def test_one_day_without_times_is_refused_and_either_choice_is_taken(tmp_path: Path):

@@ -49,7 +49,7 @@ def test_a_header_tells_what_the_file_says(tmp_path: Path):
     assert {(band.dtype, band.nodata, band.scale, band.offset) for band in found.bands} == {
         ("uint16", 7.0, 1.0, 0.0)
     }
-    assert found.acquired == "2018-08-12T10:15:30"
+    assert (found.acquired, found.sensed) == ("2018-08-12T10:15:30", None)
     assert found.size == path.stat().st_size
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert CRS.from_wkt(found.crs) == CRS.from_epsg(32720)
