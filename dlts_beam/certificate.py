@@ -199,8 +199,7 @@ class TileKeys:
         return [self._source(file, index) for file, index in pairs]
 
     def _source(self, number: int, index: int) -> list[Any]:
-        file = self._files[number]
-        return [file.fingerprint, file.row, file.col, file.height, file.width, file.warp, index]
+        return [*self._files[number].identity, index]
 
 
 def _columns(sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:

@@ -307,6 +307,13 @@ def summary(spec: SeriesSpec, root: str) -> str:
         + (f", {resampled} of them resampled" if resampled else ""),
         f"bands: {names}",
     ]
+    named = {band.number for band in spec.bands}
+    for alpha in sorted({file.alpha for file in spec.files if file.alpha}):
+        lines.append(
+            f"alpha: pixels where band {alpha} is 0 are missing"
+            + ("" if alpha in named else "; it is no band of the series unless -b names it")
+            + f" (if it is no alpha band, tell with gdal_edit.py -colorinterp_{alpha} undefined)"
+        )
     return "\n".join(lines)
 
 

@@ -27,19 +27,28 @@ def write_image(
     crs: str | None = CRS,
     descriptions: Sequence[str] = (),
     tags: dict[str, str] | None = None,
+    mask: Any = None,
     **profile: Any,
 ) -> Path:
-    """Write ``values`` (row, col) or (band, row, col); (row, col) its place on a lattice of 10 m pixels."""
+    """Write ``values`` (row, col) or (band, row, col); (row, col) its place on a lattice of 10 m pixels.
+
+    ``mask`` (row, col) becomes the file's own, not 0 where it has a pixel.
+    """
     values = np.asarray(values)
     values = values[np.newaxis] if values.ndim == 2 else values
     transform = rasterio.Affine(pixel, 0, 500000 + 10 * col, 0, -pixel, 9000000 - 10 * row)
     count, height, width = values.shape
     path.parent.mkdir(parents=True, exist_ok=True)
     profile = {"driver": "GTiff", "dtype": values.dtype, **profile}
-    with rasterio.open(
-        path, "w", height=height, width=width, count=count, crs=crs, transform=transform, **profile
-    ) as dataset:
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(
+            path, "w", height=height, width=width, count=count, crs=crs, transform=transform, **profile
+        ) as dataset,
+    ):
         dataset.write(values)
+        if mask is not None:
+            dataset.write_mask(np.asarray(mask, np.uint8) * 255)
         for number, description in enumerate(descriptions, start=1):
             dataset.set_band_description(number, description)
         dataset.update_tags(**(tags or {}))

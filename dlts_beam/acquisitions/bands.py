@@ -56,14 +56,15 @@ def plan_bands(images: Sequence[Image], settings: SeriesSettings) -> BandPlan:
     )
     count = len(labels) if labelled else _common_count(images, settings)
     mask = _mask_number(settings, labels, count, images)
-    numbers = settings.bands or tuple(number for number in range(1, count + 1) if number != mask)
+    alpha = None if labelled or settings.bands else _alpha_number(images)
+    numbers = settings.bands or tuple(n for n in range(1, count + 1) if n not in (mask, alpha))
     wrong = [number for number in numbers if not 1 <= number <= count]
     if wrong:
         raise DltsError(f"there is no band {wrong[0]}: the images have bands 1 to {count}; check --bands")
     if len(set(numbers)) != len(numbers):
         raise DltsError(f"--bands names a band twice: {' '.join(map(str, numbers))}")
     if not numbers:
-        raise DltsError("the images have no band beside the mask band")
+        raise DltsError("the images have no band beside a mask band or an alpha band")
     names = _names(images, labels, count) | chosen_names(numbers, settings)
     bands = []
     for number in numbers:
@@ -149,6 +150,25 @@ def _mask_number(
     if not 1 <= number <= count:
         raise DltsError(f"--mask-band {number}: the images have bands 1 to {count}")
     return number
+
+
+def _alpha_number(images: Sequence[Image]) -> int | None:
+    """Number of the band that tells which pixels are observed: no feature, unless it is asked for.
+
+    Raises:
+        DltsError: the images do not agree on it.
+    """
+    found: dict[int | None, list[str]] = {}
+    for image in images:
+        found.setdefault(image.header.alpha or None, []).append(image.header.path)
+    if len(found) > 1:
+        number = max(alpha for alpha in found if alpha is not None)
+        others = [path for alpha, paths in found.items() if alpha != number for path in paths]
+        raise DltsError(
+            f"band {number} is an alpha band in {first_few(found[number], 2)} and not in"
+            f" {first_few(others, 2)}; choose the bands with --bands"
+        )
+    return next(iter(found))
 
 
 def _names(images: Sequence[Image], labels: Mapping[int, str], count: int) -> dict[int, str]:

@@ -55,6 +55,7 @@ class Header:
         sensed: the same, save where only the time that a TIFF keeps of itself tells it.
         size, stamp: the file's fingerprint.
         sha256: content hash where it was asked for.
+        alpha: number of its alpha band, or 0 for a mask of the whole file; None where it has neither.
     """
 
     path: str
@@ -69,6 +70,7 @@ class Header:
     stamp: str
     sha256: str | None = None
     sensed: str | None = None
+    alpha: int | None = None
 
     def with_crs(self, crs: str) -> Self:
         """The same header with another spelling of its CRS, or with the one it lacks."""

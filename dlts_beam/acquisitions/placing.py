@@ -120,6 +120,8 @@ class FileTable:
                     sha256=header.sha256,
                     warp=Warp(resampling) if warped else None,
                     block=header.block,
+                    # A layer of a stacked file is a date, whatever GDAL calls the fourth band of bytes.
+                    alpha=None if self._settings.stacked and header.alpha else header.alpha,
                 )
             )
         return self._numbers[key]

@@ -135,6 +135,8 @@ class SourceFile:
         sha256: content hash where ``--hash-content`` asked for it.
         warp: resampling where the file is off the lattice.
         block: (height, width) of its storage blocks.
+        alpha: number of its alpha band, 0 for a mask of the whole file (GDAL's), None where it has neither;
+            a pixel is not valid in any band where that is 0.
     """
 
     path: str
@@ -147,6 +149,7 @@ class SourceFile:
     sha256: str | None = None
     warp: Warp | None = None
     block: tuple[int, int] = (1, 1)
+    alpha: int | None = None
 
     @property
     def window(self) -> Window:
@@ -157,6 +160,13 @@ class SourceFile:
     def fingerprint(self) -> str:
         """What must not change between two runs: content hash, or size and stamp."""
         return self.sha256 if self.sha256 is not None else f"{self.size}:{self.stamp}"
+
+    @property
+    def identity(self) -> tuple[str | int | Warp | None, ...]:
+        """All that decides the file's pixels on the grid, for digests."""
+        told = (self.fingerprint, self.row, self.col, self.height, self.width, self.warp)
+        # Files that have neither keep the digests that they had before masks and alpha bands were read.
+        return told if self.alpha is None else (*told, self.alpha)
 
 
 @dataclass(frozen=True)
@@ -233,7 +243,7 @@ class SeriesSpec(JsonSpec):
                 "grid": spec.grid,
                 "steps": spec.steps,
                 "bands": spec.bands,
-                "files": [(f.fingerprint, f.row, f.col, f.height, f.width, f.warp) for f in spec.files],
+                "files": [file.identity for file in spec.files],
                 "sources": spec.sources,
                 "mask_sources": spec.mask_sources,
                 "reading": spec.reading,

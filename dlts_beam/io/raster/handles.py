@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
@@ -122,17 +123,23 @@ class HandlePool:
 def open_warped(dataset: Any, grid: Grid, file: SourceFile, nodata: float | None) -> WarpedVRT:
     """Return a view of an open image on the grid, resampled as ``file.warp`` says when it is read.
 
-    Without a nodata value an alpha band marks what the image covers: see ``alpha_band``.
+    An image that lies on the lattice (``file.warp`` is None) keeps its pixels. Without a nodata value an
+    alpha band marks what the image covers: see ``alpha_band``.
     """
-    assert file.warp is not None
-    x_scale, y_scale = _warp_scales(dataset, grid)
+    target = CRS.from_user_input(grid.crs)
+    # On the lattice the CRS is the grid's, however the file spells it, or whether it has one at all.
+    source, resampling, (x_scale, y_scale) = target, Resampling.nearest, (1.0, 1.0)
+    if file.warp is not None:
+        source, resampling = dataset.crs, Resampling[file.warp.resampling]
+        x_scale, y_scale = _warp_scales(dataset, grid)
     return WarpedVRT(
         dataset,
-        crs=CRS.from_user_input(grid.crs),
+        src_crs=source,
+        crs=target,
         transform=Affine(*grid.transform),
         height=grid.height,
         width=grid.width,
-        resampling=Resampling[file.warp.resampling],
+        resampling=resampling,
         tolerance=EXACT,
         src_nodata=nodata,
         nodata=nodata,
@@ -148,6 +155,12 @@ def open_warped(dataset: Any, grid: Grid, file: SourceFile, nodata: float | None
 def alpha_band(view: WarpedVRT) -> int:
     """Number of the band of a view without nodata that is 0 where the image does not reach."""
     return view.colorinterp.index(ColorInterp.alpha) + 1
+
+
+def read_alpha(dataset: Any, alpha: int, window: Any) -> np.ndarray:
+    """Bool (h, w): True where an image has a pixel, by its alpha band, or its mask where ``alpha`` is 0."""
+    told = dataset.read(alpha, window=window) if alpha else dataset.read_masks(1, window=window)
+    return np.asarray(told > 0)
 
 
 def _warp_scales(dataset: Any, grid: Grid) -> tuple[float, float]:

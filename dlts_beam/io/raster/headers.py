@@ -13,6 +13,7 @@ import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window as RasterWindow
@@ -212,7 +213,23 @@ def _header_of(dataset: Any, entry: storage.FileEntry) -> Header:
         size=entry.size,
         stamp=entry.stamp,
         sensed=acquisition_time(tags, last_resort=False),
+        alpha=_alpha_of(dataset),
     )
+
+
+def _alpha_of(dataset: Any) -> int | None:
+    """Number of the alpha band, 0 for a mask of the whole file, None where there is neither."""
+    interpreted, flags = list(dataset.colorinterp), dataset.mask_flag_enums
+    if ColorInterp.alpha not in interpreted:
+        return 0 if MaskFlags.per_dataset in flags[0] else None
+    alpha = interpreted.index(ColorInterp.alpha) + 1
+    if MaskFlags.per_dataset in flags[alpha - 1]:
+        raise DltsError(
+            f"it has a mask and an alpha band, band {alpha}, and only one can say which pixels it has:"
+            " drop the mask with gdal_translate -mask none, or say that the band is no alpha band with"
+            f" gdal_edit.py -colorinterp_{alpha} undefined"
+        )
+    return alpha
 
 
 def _check_complete(dataset: Any, entry: storage.FileEntry) -> None:
@@ -235,7 +252,10 @@ def _check_complete(dataset: Any, entry: storage.FileEntry) -> None:
     row, col = (dataset.height - 1) // height * height, (dataset.width - 1) // width * width
     if height * width > _LAST_PIXELS:
         row, col = dataset.height - 1, max(0, dataset.width - _LAST_PIXELS)
-    dataset.read(window=RasterWindow(col, row, dataset.width - col, dataset.height - row))
+    last = RasterWindow(col, row, dataset.width - col, dataset.height - row)
+    dataset.read(window=last)
+    if _alpha_of(dataset) == 0:
+        dataset.read_masks(1, window=last)
 
 
 def _check_tiff_blocks(dataset: Any, entry: storage.FileEntry) -> None:

@@ -14,7 +14,7 @@ from rasterio.windows import Window as RasterWindow
 from dlts_beam import storage
 from dlts_beam.grid import Window
 from dlts_beam.io.raster.calls import ReadCall, masks_of, plan_calls
-from dlts_beam.io.raster.handles import HandlePool, UnreadableSourceError, alpha_band, gdal_env
+from dlts_beam.io.raster.handles import HandlePool, UnreadableSourceError, alpha_band, gdal_env, read_alpha
 from dlts_beam.spec.series import MaskRule, SeriesSpec, Source
 from dlts_beam.tensors.preparation import band_positions
 from dlts_beam.tensors.reading import apply_reading_to, dilate, holds, stored_valid
@@ -204,7 +204,8 @@ class SeriesReader:
         """Read stored values of a part of the grid into ``data`` (h, w, n).
 
         Returns:
-            Bool (h, w), inside the file; None where that is everywhere, or nodata says it.
+            Bool (h, w), inside the file by its mask or alpha band; None where that is everywhere, or
+            nodata says it.
         """
         file = self.spec.files[call.file]
         box = _raster_window(part.within(file.window) if file.warp is None else part)
@@ -212,9 +213,11 @@ class SeriesReader:
             dataset = self._pool.get(file, call.nodata)
             # The bands of a pixel lie side by side in the cube: GDAL puts them there in one pass.
             dataset.read(list(call.indexes), window=box, out=data.transpose(2, 0, 1))
-            if file.warp is None or call.nodata is not None:
+            if file.warp is None:
+                return None if file.alpha is None else read_alpha(dataset, file.alpha, box)
+            if call.nodata is not None:
                 return None
-            return dataset.read(alpha_band(dataset), window=box) > 0
+            return read_alpha(dataset, alpha_band(dataset), box)
         except (RasterioError, CPLE_BaseError, IndexError, UnreadableSourceError) as error:
             self._pool.discard(file, call.nodata)
             names = ", ".join(str(index) for index in call.indexes)

@@ -1,8 +1,10 @@
 """``ts_b<k>.vrt``: one virtual raster per band, one layer per time step, for people, QGIS and GDAL.
 
 The VRTs show stored values: nodata, scale and offset travel with them, valid range and mask band do not. Our
-own readers open the source files instead. An image that is resampled onto the grid has a small VRT of its own
-in ``ts_warped/``, which GDAL computes as it is read, with the same settings as our reader.
+own readers open the source files instead. An image that is resampled onto the grid, or that has a mask or an
+alpha band, has a small VRT of its own in ``ts_warped/``, which GDAL computes as it is read, with the same
+settings as our reader: pixels that the mask hides are nodata there. Where nothing says nodata they are 0, and
+GDAL lets such a 0 hide an image below it where the small VRT has other than 2 or 4 bands.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ def vrt_name(band: Band) -> str:
 
 
 def warped_folder(folder: str) -> str:
-    """Where the VRTs of resampled images lie."""
+    """Where the VRTs of resampled and of masked images lie."""
     return storage.join(folder, "ts_warped")
 
 
@@ -46,7 +48,7 @@ def is_own_vrt(name: str) -> bool:
 
 
 def write_vrts(spec: SeriesSpec, folder: str) -> list[str]:
-    """Write one VRT per band (and one per resampled file) and return the paths of the former.
+    """Write one VRT per band (and one per resampled or masked file) and return the paths of the former.
 
     Raises:
         DltsError: a file cannot be written, or an image to be resampled cannot be opened.
@@ -69,7 +71,7 @@ def band_vrt(
         spec: the series.
         position: of the band in ``spec.bands``.
         folder: where the VRT will lie; local sources are named relative to it.
-        warped: (file number, nodata) -> path of the VRT that resamples it.
+        warped: (file number, nodata) -> path of the VRT that resamples it, or that hides what it masks.
     """
     grid, band = spec.grid, spec.bands[position]
     nodata = _shown_nodata(band)
@@ -105,13 +107,14 @@ def _source(
     shown = file.window.intersect(spec.grid.window)
     if shown is None:
         return []
-    if file.warp is None:
+    nodata = _held_nodata(band)
+    if not _is_viewed(file, nodata):
         path, box, size = file.path, shown.within(file.window), (file.height, file.width)
     else:
-        path, box, size = warped[source.file, _held_nodata(band)], shown, (spec.grid.height, spec.grid.width)
-    nodata = _shown_nodata(band)
-    masked = file.warp is not None and _held_nodata(band) is None
-    kind = "ComplexSource" if nodata is not None or masked else "SimpleSource"
+        path, box, size = warped[source.file, nodata], shown, (spec.grid.height, spec.grid.width)
+    hidden = _shown_nodata(band)
+    masked = nodata is None and (file.warp is not None or file.alpha is not None)
+    kind = "ComplexSource" if hidden is not None or masked else "SimpleSource"
     name, relative = _named_from(path, folder)
     return [
         f"    <{kind}>",
@@ -123,20 +126,26 @@ def _source(
         f' BlockXSize="{file.block[1]}" BlockYSize="{file.block[0]}"/>',
         f"      <SrcRect {_rectangle(box.row, box.col, box.height, box.width)}/>",
         f"      <DstRect {_rectangle(shown.row, shown.col, shown.height, shown.width)}/>",
-        *([f"      <NODATA>{nodata}</NODATA>"] if nodata is not None else []),
+        *([f"      <NODATA>{hidden}</NODATA>"] if hidden is not None else []),
         *(["      <UseMaskBand>true</UseMaskBand>"] if masked else []),
         f"    </{kind}>",
     ]
 
 
+def _is_viewed(file: SourceFile, nodata: float | None) -> bool:
+    """True where a file is seen through a VRT of its own: GDAL obeys a nodata value or a mask, not both."""
+    return file.warp is not None or bool(file.alpha) or (file.alpha == 0 and nodata is not None)
+
+
 def _write_warped(spec: SeriesSpec, folder: str) -> dict[tuple[int, float | None], str]:
-    """Write a VRT for each resampled file and nodata value: (file number, nodata) -> path."""
+    """Write a VRT for each viewed file and nodata value: (file number, nodata) -> path."""
     wanted: dict[tuple[int, float | None], None] = {}
     for step in spec.sources:
         for band, layer in zip(spec.bands, step, strict=True):
             for source in layer:
-                if spec.files[source.file].warp is not None:
-                    wanted[source.file, _held_nodata(band)] = None
+                nodata = _held_nodata(band)
+                if _is_viewed(spec.files[source.file], nodata):
+                    wanted[source.file, nodata] = None
     paths: dict[tuple[int, float | None], str] = {}
     for number, nodata in wanted:
         file = spec.files[number]

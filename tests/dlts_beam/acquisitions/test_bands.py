@@ -116,3 +116,16 @@ def test_the_mask_band_is_no_band_of_the_series_unless_asked_for(tmp_path: Path)
 def test_complex_numbers_are_refused(tmp_path: Path):
     with pytest.raises(DltsError, match="complex64, which is no plain number"):
         plan(two(tmp_path, values=ONES.astype(np.complex64)))
+
+
+def test_an_alpha_band_is_no_band_unless_it_is_asked_for(tmp_path: Path):
+    rgba = np.ones((4, 3, 4), np.uint8)
+    alpha = {"photometric": "RGB", "alpha": "yes"}
+    folder = two(tmp_path / "a", alpha, values=rgba)
+    assert [band.number for band in plan(folder).bands] == [1, 2, 3]
+    assert [band.number for band in plan(folder, bands=(4, 1)).bands] == [4, 1]
+    assert {file.alpha for file in plan(folder).files} == {4}
+    folder = two(tmp_path / "b", alpha, {"photometric": "MINISBLACK", "alpha": "unspecified"}, rgba)
+    with pytest.raises(DltsError, match=r"band 4 is an alpha band in .*12.tif and not in .*28.tif; choose"):
+        plan(folder)
+    assert [file.alpha for file in plan(folder, bands=(1, 2, 3)).files] == [4, None]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -126,6 +127,8 @@ def test_fingerprint_sees_contents_and_rules_but_not_paths():
         replace(spec, files=(replace(first, stamp="1"), second)),
         replace(spec, files=(replace(first, col=1), second)),
         replace(spec, files=(first, replace(second, warp=None))),
+        replace(spec, files=(replace(first, alpha=0), second)),
+        replace(spec, files=(replace(first, alpha=4), second)),
         replace(spec, grid=replace(spec.grid, height=8)),
         replace(spec, steps=(*spec.steps[:2], TimeStep(2, "2016-03-02"))),
         replace(spec, bands=(replace(spec.bands[0], scale=0.001), spec.bands[1])),
@@ -138,4 +141,13 @@ def test_fingerprint_sees_contents_and_rules_but_not_paths():
 
 def test_source_file_defaults():
     file = SourceFile("a.tif", 0, 0, 1, 1, 1, "1")
-    assert (file.warp, file.sha256, file.block) == (None, None, (1, 1))
+    assert (file.warp, file.sha256, file.block, file.alpha) == (None, None, (1, 1), None)
+
+
+def test_a_series_from_before_masks_of_files_were_noted_is_read_and_keeps_its_fingerprint():
+    spec = make_series_spec()
+    raw = json.loads(spec.to_json())
+    for file in raw["files"]:
+        del file["alpha"]
+    assert SeriesSpec.from_json(json.dumps(raw)) == spec
+    assert spec.fingerprint() == "99970ad8fa6c86316cbfffa1a79e42c43bb36424f2a5e2079c8742de57275b02"

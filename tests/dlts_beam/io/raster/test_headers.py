@@ -102,6 +102,25 @@ def test_a_tiff_whose_lost_block_is_not_its_last_is_told_without_reading_it(tmp_
     assert "it is cut short" in found.reason
 
 
+def test_a_header_tells_masks_and_alpha_bands(tmp_path: Path):
+    bytes_ = NOISE.astype(np.uint8)
+    rgba, seen = np.concatenate([bytes_, bytes_[:1]]), bytes_[0] > 9
+    plain = write_image(tmp_path / "a.tif", NOISE, nodata=0)
+    mask = write_image(tmp_path / "b.tif", NOISE, nodata=0, mask=seen)
+    alpha = write_image(tmp_path / "c.tif", rgba, nodata=0, photometric="RGB", alpha="yes")
+    assert [header(path).alpha for path in (plain, mask, alpha)] == [None, 0, 4]
+    both = header(write_image(tmp_path / "d.tif", rgba, mask=seen, photometric="RGB", alpha="yes"))
+    assert isinstance(both, Unusable)
+    assert both.reason.startswith("it has a mask and an alpha band, band 4, and only one can say")
+
+
+def test_a_file_that_lacks_the_end_of_its_mask_is_told(tmp_path: Path):
+    path = write_image(tmp_path / "a.tif", NOISE, mask=NOISE[0] > 500)
+    assert header(path).alpha == 0
+    path.write_bytes(path.read_bytes()[:-20])
+    assert isinstance(header(path), Unusable)
+
+
 def test_what_lies_beside_images_is_left_out(tmp_path: Path):
     write_image(tmp_path / "20180812.tif", NOISE)
     write_image(tmp_path / "20180828.dat", NOISE, driver="ENVI")

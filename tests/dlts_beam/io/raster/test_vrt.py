@@ -10,6 +10,7 @@ import rasterio
 from rasterio.warp import transform_bounds
 
 from dlts_beam.grid import split_window
+from dlts_beam.io.raster.headers import parse_crs
 from dlts_beam.io.raster.reader import SeriesReader
 from dlts_beam.io.raster.vrt import write_vrts
 from dlts_beam.spec.series import MaskRule, Reading, SeriesSpec
@@ -166,6 +167,29 @@ def test_aligned_pixels_do_not_depend_on_the_cut(
                 np.testing.assert_array_equal(values, whole[:, *window.slices])
                 np.testing.assert_array_equal(valid, whole_valid[:, *window.slices])
     compare(spec, tmp_path / "o", 0 if nodata is None else nodata)
+
+
+@pytest.mark.parametrize("kind", ["mask", "alpha"])
+@pytest.mark.parametrize("nodata", [None, 7])
+@pytest.mark.parametrize("crs", ["EPSG:32720", None])
+def test_hidden_pixels_are_nodata_in_the_vrts(
+    tmp_path: Path, kind: str, nodata: int | None, crs: str | None
+):
+    for number, name in enumerate(("20180812T101500_a", "20180812T101500_b", "20180828")):
+        values = RNG.integers(0, 20, (4, 12, 14)).astype(np.uint8)
+        profile = {"row": 2 * number, "col": number, "nodata": nodata, "crs": crs}
+        if kind == "mask":
+            profile |= {"mask": values[3] > 5, "photometric": "MINISBLACK", "alpha": "unspecified"}
+        else:
+            values[3] = np.where(values[3] > 5, 255, 0)
+            profile |= {"photometric": "RGB", "alpha": "yes"}
+        write_image(tmp_path / "i" / f"{name}.tif", values, **profile)
+    spec = plan(tmp_path / "i", bands=(1, 2), crs=parse_crs("EPSG:32720"))
+    valid = compare(spec, tmp_path / "o", 0 if nodata is None else nodata)
+    assert 0.2 < valid.mean() < 0.9
+    if (kind, nodata) != ("mask", None):
+        names = sorted(path.name for path in (tmp_path / "o" / "ts_warped").iterdir())
+        assert names == [f"ts_f{number:05d}.vrt" for number in range(3)]
 
 
 def test_a_resampled_mask_band_keeps_its_codes(tmp_path: Path):
