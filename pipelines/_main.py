@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import gc
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlts_beam.command import guarded
 
@@ -17,6 +18,19 @@ BEAM_FLAGS = (
     "Every other flag goes to Apache Beam: --runner (default: in this process, on all cores), "
     "--direct_num_workers, --direct_running_mode, and those of other runners; an unknown flag is an error."
 )
+
+_NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|-inf(inity)?", re.IGNORECASE)
+
+
+class NumbersParser(argparse.ArgumentParser):
+    """A parser for flags that take negative numbers in any form that ``float`` reads.
+
+    argparse knows -1 and -0.5 for numbers, but takes -3.4e+38 for a flag, and -inf for -i with the value nf.
+    """
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        # None says that it is the value of a flag. A private hook, but the one place where this is decided.
+        return None if _NEGATIVE.fullmatch(arg_string) else super()._parse_optional(arg_string)
 
 
 def run_main(

@@ -17,7 +17,7 @@ from dlts_beam.acquisitions.table import read_dates
 from dlts_beam.command import leave
 from dlts_beam.errors import DltsError
 from dlts_beam.spec.series import MaskRule, Reading, SeriesSpec
-from pipelines._main import run_beam_main
+from pipelines._main import NumbersParser, run_beam_main
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -46,7 +46,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line of step 1."""
-    parser = argparse.ArgumentParser(
+    parser = NumbersParser(
         prog="dlts generate-img-series",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -155,7 +155,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs=2,
         type=float,
         metavar=("MIN", "MAX"),
-        help="values (after scale and offset) outside are missing",
+        help="values (after scale and offset) outside are missing; -inf or inf is no bound on that side",
     )
     reading.add_argument(
         "--mask-band", metavar="K", help="number or name of a band of codes, such as Sentinel-2's SCL"
@@ -255,8 +255,9 @@ def make_settings(arguments: argparse.Namespace, root: str) -> SeriesSettings:
     extent = arguments.extent or ("like" if arguments.like else "union")
     if extent == "like" and arguments.like is None:
         raise DltsError("--extent like needs --like FILE")
-    low, high = arguments.valid_range or (None, None)
-    if low is not None and high is not None and not low <= high:
+    low, high = arguments.valid_range or (-math.inf, math.inf)
+    # NaN is neither up to anything nor beyond it.
+    if not low <= high or low == math.inf or high == -math.inf:
         raise DltsError(f"--valid-range must have MIN up to MAX; got {low:g} {high:g}")
     mask = None
     if arguments.mask_drop is not None:
@@ -283,7 +284,7 @@ def make_settings(arguments: argparse.Namespace, root: str) -> SeriesSettings:
         scale=arguments.scale,
         offset=arguments.offset,
         mask_band=arguments.mask_band,
-        reading=Reading(low, high, mask),
+        reading=Reading(low if low > -math.inf else None, high if high < math.inf else None, mask),
     )
 
 

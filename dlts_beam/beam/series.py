@@ -66,6 +66,7 @@ class WriteSeries(beam.PTransform):
     def _check_and_write(self, records: Iterable[Header | Unusable]) -> str:
         spec = plan_series(list(records), self._settings, self._reference)
         _check_apart(spec, self._folder)
+        text = spec.to_json()  # what cannot be written must not cost the series that is there
         # A series.json that is there stands for a series that is whole: gone first, written last.
         path = storage.join(self._folder, SERIES_FILE)
         storage.remove(path)
@@ -73,7 +74,7 @@ class WriteSeries(beam.PTransform):
             if is_own_vrt(storage.name(entry.path)):
                 storage.remove(entry.path)
         write_vrts(spec, self._folder)
-        storage.write_text(path, spec.to_json())
+        storage.write_text(path, text)
         return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import rasterio
 
 from dlts_beam.io.raster.reader import SeriesReader
 from dlts_beam.spec.series import MaskRule, SeriesSpec
-from pipelines.generate_img_series import main
+from pipelines.generate_img_series import build_parser, main, make_settings
 from tests.images import files_of, times, write_image
 
 QUICK = ["--direct_running_mode=in_memory"]
@@ -106,6 +107,30 @@ def test_rules_of_reading_and_names_of_bands(images: Path, tmp_path: Path):
     assert (spec.reading.valid_min, spec.reading.valid_max) == (0, 2)
     assert spec.reading.mask == MaskRule(2, (8, 9), 1)
     assert all(file.sha256 and len(file.sha256) == 64 for file in spec.files)
+
+
+@pytest.mark.parametrize(
+    ("flags", "nodata", "offset", "bounds"),
+    [
+        ("--nodata -3.4e+38 --valid-range -1e3 100", -3.4e38, 0, (-1000, 100)),
+        ("--nodata -9999 --offset -.5E-1 --valid-range -inf -1.5", -9999, -0.05, (None, -1.5)),
+        ("--nodata=-1e4 --valid-range 0 inf", -1e4, 0, (0, None)),
+        ("--valid-range -Infinity Inf --nodata -inf", None, 0, (None, None)),
+    ],
+)
+def test_numbers_of_any_form(flags: str, nodata: float | None, offset: float, bounds: tuple):
+    arguments = build_parser().parse_args(["-i", "images", *flags.split(), "-o", "series"])
+    settings = make_settings(arguments, "images")
+    assert settings.nodata == (nodata if nodata is not None else -math.inf)
+    assert (settings.offset or 0) == offset
+    assert (settings.reading.valid_min, settings.reading.valid_max) == bounds
+
+
+def test_an_open_valid_range_is_written(images: Path, tmp_path: Path):
+    flags = ["-i", str(images), "-o", str(tmp_path / "series"), "--valid-range", "-inf", "9"]
+    assert main([*flags, "--nodata", "-1e2", *QUICK]) == 0
+    spec = made(tmp_path / "series")
+    assert (spec.reading.valid_min, spec.reading.valid_max, spec.bands[0].nodata) == (None, 9, -100)
 
 
 def test_a_stacked_series_is_adopted(tmp_path: Path):
@@ -207,6 +232,10 @@ def test_bad_input_is_one_sentence(images: Path, tmp_path: Path, capsys: pytest.
         ("--mask-drop 2", "--mask-band and --mask-drop belong together"),
         ("--scale 0", "--scale must be a number other than 0"),
         ("--valid-range 2 1", "--valid-range must have MIN up to MAX; got 2 1"),
+        ("--valid-range nan 1", "--valid-range must have MIN up to MAX; got nan 1"),
+        ("--valid-range 0 NaN", "--valid-range must have MIN up to MAX; got 0 nan"),
+        ("--valid-range inf inf", "--valid-range must have MIN up to MAX; got inf inf"),
+        ("--valid-range -inf -inf", "--valid-range must have MIN up to MAX; got -inf -inf"),
         ("--extent like", "--extent like needs --like FILE"),
         ("--crs moon", "--crs 'moon' is not a coordinate reference system"),
         ("--dates nowhere.csv", "cannot read nowhere.csv"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
@@ -13,7 +14,8 @@ from dlts_beam.acquisitions.settings import SeriesSettings
 from dlts_beam.beam.runner import parse_options, run_pipeline
 from dlts_beam.beam.series import ReadHeader, WriteSeries
 from dlts_beam.errors import DltsError
-from dlts_beam.spec.series import SeriesSpec
+from dlts_beam.io.raster.headers import read_header
+from dlts_beam.spec.series import Reading, SeriesSpec
 from tests.images import plan, write_image
 
 
@@ -51,6 +53,18 @@ def test_all_problems_come_back_in_one_sentence(tmp_path: Path):
     ):
         run(tmp_path / "i", tmp_path / "o", "multi_threading")
     assert not (tmp_path / "o").exists()
+
+
+def test_a_series_that_cannot_be_written_leaves_the_one_that_is_there(tmp_path: Path):
+    write_image(tmp_path / "i" / "20180812.tif", np.ones((3, 4), np.uint8))
+    settings = SeriesSettings(root=str(tmp_path / "i"))
+    records = [read_header(entry) for entry in storage.list_files(tmp_path / "i")]
+    WriteSeries(str(tmp_path / "o"), settings)._check_and_write(records)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "o").iterdir()}
+    endless = replace(settings, reading=Reading(0, float("inf")))
+    with pytest.raises(ValueError, match="JSON"):
+        WriteSeries(str(tmp_path / "o"), endless)._check_and_write(records)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "o").iterdir()} == before
 
 
 def test_reading_a_header_raises_nothing(tmp_path: Path):
