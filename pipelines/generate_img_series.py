@@ -137,7 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     grid.add_argument(
         "--crs",
         metavar="CRS",
-        help="coordinate reference system of images that have none, such as EPSG:32720",
+        help="coordinate reference system of images (and of --like) that have none, such as EPSG:32720",
     )
 
     reading = parser.add_argument_group(

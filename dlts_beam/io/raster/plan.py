@@ -27,7 +27,7 @@ def plan_series(
 
     Raises:
         DltsError: broken images (all of them are named), no image at all, images without CRS, off the
-            lattice, without dates, or different in their bands.
+            lattice or all of them off the reference's grid, without dates, or different in their bands.
     """
     root = settings.root
     broken = sorted((r for r in records if isinstance(r, Unusable) and r.is_image), key=lambda r: r.path)
@@ -48,6 +48,13 @@ def plan_series(
         crs = settings.crs
         headers = [header if header.crs is not None else header.with_crs(crs) for header in headers]
     if reference is not None:
+        if reference.crs is None and settings.crs is None:
+            raise DltsError(
+                f"--like {reference.path} has no coordinate reference system: give --crs (such as EPSG:32720)"
+                " if you know it"
+            )
+        if reference.crs is None and settings.crs is not None:
+            reference = reference.with_crs(settings.crs)
         reference, *headers = unify_crs([reference, *headers])
     else:
         headers = unify_crs(headers)
@@ -66,4 +73,10 @@ def plan_series(
             " GDAL would resample the other layers: say that it is none with"
             f" gdal_edit.py -colorinterp_{number} undefined"
         )
-    return (build_stacked if settings.stacked else build_series)(headers, placed, settings)
+    spec = (build_stacked if settings.stacked else build_series)(headers, placed, settings)
+    if reference is not None and not any(layer for step in spec.sources for layer in step):
+        raise DltsError(
+            f"no image lies on the grid of --like {reference.path}: choose another file, or give --extent"
+            " union"
+        )
+    return spec
