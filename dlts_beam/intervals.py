@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dlts_beam.dates import iso_text
 from dlts_beam.errors import DltsError
 from dlts_beam.spec.series import EPOCH, SeriesSpec, TimeStep
 
@@ -37,7 +38,9 @@ def whole_series(series: SeriesSpec) -> Cut:
 
 
 def check_interval(start: str, end: str) -> Interval:
-    """Normalise an interval; a bare end date means that whole day.
+    """The interval in one spelling, whatever ISO form it came in; a bare end date means that whole day.
+
+    Midnight is told as the bare date: it means the same, and 20180101 must not be another interval.
 
     Raises:
         ValueError: not ISO dates, or the end lies before the start.
@@ -45,7 +48,7 @@ def check_interval(start: str, end: str) -> Interval:
     first, last = dt.datetime.fromisoformat(start), dt.datetime.fromisoformat(end)
     if last < first:
         raise ValueError(f"the interval {start} to {end} ends before it starts")
-    return start, end
+    return iso_text(first, first.time() != dt.time.min), iso_text(last, last.time() != dt.time.min)
 
 
 def steps_within(series: SeriesSpec, interval: Interval) -> list[int]:

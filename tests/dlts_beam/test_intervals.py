@@ -102,3 +102,16 @@ def test_what_cannot_be_cut_is_told():
 def test_intervals_are_checked(start: str, end: str):
     with pytest.raises(ValueError):
         check_interval(start, end)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "told"),
+    [
+        ("2018-01-01", "2018-12-31T06:30:00", ("2018-01-01", "2018-12-31T06:30:00")),
+        ("20180101", "20181231T0630", ("2018-01-01", "2018-12-31T06:30:00")),
+        ("2018-01-01T00:00:00", "2018-12-31 00:00", ("2018-01-01", "2018-12-31")),
+    ],
+)
+def test_an_interval_has_one_spelling(start: str, end: str, told: tuple[str, str]):
+    assert check_interval(start, end) == told
+    assert check_interval(*told) == told

@@ -230,6 +230,20 @@ def test_each_feature_may_have_its_own_interval(scene):
     assert len({record["id"] for record in records_of(folder / "out")}) == 3
 
 
+def test_one_interval_in_two_spellings_is_one(scene):
+    folder, _, series = scene
+    x, y = pixel_centres(series.grid, [(3, 3), (3, 3), (4, 4), (5, 5), (5, 5)])
+    columns = {"class": [1, 2, 1, 2, 2], "from": ["2020-01-01", "20200101", "2020-01-01"] + ["20200101"] * 2,
+               "to": ["2020-01-20"] * 4 + ["20200120"]}  # fmt: skip
+    write_points(folder / "seasons.gpkg", x, y, **columns)
+    flags = ["--start-column", "from", "--end-column", "to", "--patch", "1", "--no-summary"]
+    assert run(folder, *flags, samples="seasons.gpkg") == 0
+    assert [(r["row"], r["col"]) for r in records_of(folder / "out")] == [(4, 4), (5, 5)]
+    assert sorted(row["reason"] for row in rejected_of(folder / "out")) == [
+        "conflicting labels", "conflicting labels", "duplicate",
+    ]  # fmt: skip
+
+
 def test_polygons_give_their_pixels(scene):
     folder, _, _ = scene
     left, top = TRANSFORM[2], TRANSFORM[5]
