@@ -17,6 +17,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.spec.series import Band
 
 V = TypeVar("V", bound=Hashable)
+COMPLEX_INT = "complex_int16"  # what rasterio calls GDAL's CInt16, which numpy has no type for
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def make_band(
         DltsError: the files do not agree.
     """
     dtype = _agreed(number, "data type", holders, lambda band: band.dtype, "; convert them to one type")
-    if np.dtype(dtype).kind not in "iuf":
+    if dtype == COMPLEX_INT or np.dtype(dtype).kind not in "iuf":
         raise DltsError(f"band {number} has data type {dtype}, which is no plain number: convert the images")
     nodata = settings.nodata
     if nodata is None:

@@ -11,7 +11,7 @@ import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import CRS
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
 
 from dlts_beam import storage
 from dlts_beam.accounts import NO_GEOMETRY, NO_PIXEL, OUTSIDE, PIXEL, UNSUPPORTED, Rejected
@@ -107,6 +107,11 @@ def _read(path: str, layer: str | None) -> gpd.GeoDataFrame:
         raise DltsError(f"cannot read layer {layer!r} of {path}: {error}") from error
     except DataSourceError as error:
         raise DltsError(f"cannot read {path} as a vector file: {error}") from error
+    except UnicodeDecodeError as error:
+        raise DltsError(
+            f"the texts of {path} are not in the encoding that it names, or not in UTF-8 where it names none:"
+            " save it as UTF-8, or correct the .cpg file of a shapefile (such as to ISO-8859-1)"
+        ) from error
     if not isinstance(frame, gpd.GeoDataFrame):
         hint = "choose another file or --layer"
         if "X_POSSIBLE_NAMES" in options:
@@ -164,9 +169,10 @@ def _to_grid(frame: gpd.GeoDataFrame, grid: Grid, crs: str | None, path: str) ->
         return frame, target.name
     try:
         return frame.to_crs(target), frame.crs.name
-    except CRSError as error:
+    except ProjError as error:
         raise DltsError(
-            f"{path} cannot be reprojected from {frame.crs.name} to {target.name}: {error}"
+            f"{path} cannot be reprojected from {frame.crs.name} to {target.name}: {_line(error)};"
+            " name the CRS that its coordinates are in with --samples-crs, or give the images another one"
         ) from error
 
 

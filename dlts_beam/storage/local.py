@@ -152,7 +152,7 @@ def list_files(folder: str, recursive: bool) -> list[FileEntry]:
                         if recursive:
                             pending.append(item.path)
                         continue
-                    status = item.stat()
+                    status = _stat_listed(item)
                     entries.append(FileEntry(item.path, status.st_size, str(status.st_mtime_ns)))
     except FileNotFoundError:
         if os.path.isdir(folder):  # something inside went away while we looked
@@ -161,6 +161,18 @@ def list_files(folder: str, recursive: bool) -> list[FileEntry]:
     except OSError as error:
         raise explain(error, folder, "list") from error
     return sorted(entries)
+
+
+def _stat_listed(item: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return item.stat()
+    except FileNotFoundError as error:
+        if not item.is_symlink():
+            raise  # it went away while we looked
+        target = os.readlink(item.path)
+        raise DltsError(
+            f"{item.path} is a link to {target}, and there is no such file: mend or remove it"
+        ) from error
 
 
 def remove(path: str) -> None:

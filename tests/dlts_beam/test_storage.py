@@ -112,6 +112,18 @@ def test_listings_are_sorted_and_carry_fingerprints(tmp_path: Path):
         assert storage.stat(path) == (size, stamp)
 
 
+def test_a_link_to_nowhere_is_named(tmp_path: Path):
+    storage.write_bytes(tmp_path / "a.tif", b"tif")
+    (tmp_path / "b.tif").symlink_to(tmp_path / "a.tif")
+    assert [storage.name(entry.path) for entry in storage.list_files(tmp_path)] == ["a.tif", "b.tif"]
+    (tmp_path / "a.tif").unlink()
+    with pytest.raises(DltsError) as caught:
+        storage.list_files(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/b.tif is a link to {tmp_path}/a.tif, and there is no such file: mend or remove it"
+    )
+
+
 def test_a_fingerprint_changes_with_the_content(tmp_path: Path):
     path = tmp_path / "a"
     storage.write_bytes(path, b"one")

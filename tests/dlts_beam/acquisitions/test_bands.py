@@ -116,6 +116,8 @@ def test_the_mask_band_is_no_band_of_the_series_unless_asked_for(tmp_path: Path)
 def test_complex_numbers_are_refused(tmp_path: Path):
     with pytest.raises(DltsError, match="complex64, which is no plain number"):
         plan(two(tmp_path, values=ONES.astype(np.complex64)))
+    with pytest.raises(DltsError, match="complex_int16, which is no plain number"):
+        plan(two(tmp_path, values=ONES.astype(np.complex64), first={"dtype": "complex_int16"}))
 
 
 def test_an_alpha_band_is_no_band_unless_it_is_asked_for(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -203,3 +204,25 @@ def test_every_kind_of_nothing_is_no_label(tmp_path: Path):
     given["class"] = pd.array([7, None, 9, 7], dtype="Int64")
     given.to_parquet(tmp_path / "a.parquet")
     assert places_of(tmp_path / "a.parquet").labels == [7, None, 9, 7]
+
+
+def test_texts_in_another_encoding_are_told(tmp_path: Path):
+    given = frame(place=["São João"] * 4)
+    given["class"] = ["Várzea", "Milho", "Várzea", "Soja"]
+    given.to_file(tmp_path / "a.shp", encoding="ISO-8859-1")
+    assert places_of(tmp_path / "a.shp").labels == ["Várzea", "Milho", "Várzea", "Soja"]
+    (tmp_path / "a.cpg").write_text("UTF-8")
+    table = "lon,lat,class\n" + "".join(f"{x},{y},Várzea\n" for x, y in zip(X, Y, strict=True))
+    (tmp_path / "b.csv").write_bytes(table.encode("latin-1"))
+    for name in ("a.shp", "b.csv"):
+        with pytest.raises(DltsError, match=rf"the texts of .*{name} are not in .* save it as UTF-8"):
+            places_of(tmp_path / name, crs=UTM)
+
+
+def test_a_grid_without_a_place_on_earth_is_told(tmp_path: Path):
+    frame(crs="EPSG:32720").to_file(tmp_path / "a.gpkg")
+    local = 'LOCAL_CS["plan of the farm",UNIT["metre",1]]'
+    path, grid = str(tmp_path / "a.gpkg"), replace(GRID, crs=local)
+    with pytest.raises(DltsError, match="cannot be reprojected from WGS 84 / UTM zone 20S to plan of the"):
+        read_places(path, grid, Columns("class"))
+    assert pixels_of(read_places(path, grid, Columns("class"), crs=local)) == PIXELS
