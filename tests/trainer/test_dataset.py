@@ -31,7 +31,7 @@ def test_all_that_was_written_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(part.stored[back], fake.stored[order])
     np.testing.assert_array_equal(part.valid[back], fake.valid[order])
     first = order[0]
-    assert samples.x[0], samples.y[0] == GRID.xy(fake.rows[first] + 0.5, fake.cols[first] + 0.5)
+    assert (samples.x[0], samples.y[0]) == GRID.xy(fake.rows[first] + 0.5, fake.cols[first] + 0.5)
 
 
 def test_shards_and_order_leave_no_trace(tmp_path: Path) -> None:
