@@ -42,8 +42,14 @@ def read_quality(folders: Sequence[str], samples: Samples) -> NDArray[np.float32
         rows = csv.DictReader(io.StringIO(storage.read_text(path)))
         if not {"id", "quality"} <= set(rows.fieldnames or ()):
             raise DltsError(f"{path} needs the columns id and quality")
+        lines = list(rows)
+        cut = next((line for line, row in enumerate(lines, 2) if None in row.values()), None)
+        if cut is not None:
+            raise DltsError(
+                f"{path} is cut short: line {cut} has fewer columns than the first; extract the samples again"
+            )
         try:
-            scores = {row["id"]: float(row["quality"]) for row in rows}
+            scores = {row["id"]: float(row["quality"]) for row in lines}
         except ValueError as error:
             raise DltsError(f"{path}: a quality is not a number: {error}") from error
         for place in np.flatnonzero(samples.folders == number):

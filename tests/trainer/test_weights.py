@@ -49,6 +49,8 @@ def test_what_is_wrong_with_a_quality_table_is_told(tmp_path: Path) -> None:
         ("id,score\n", "needs the columns id and quality"),
         ("id,quality\nx,high\n", "a quality is not a number"),
         ("id,quality\nx,1\n", "has no line for sample"),
+        ("id,quality\nx,1\ny", r"quality\.csv is cut short: line 3 has fewer columns"),
+        ("id,quality,x\nx,1,5\ny,0.1", r"quality\.csv is cut short: line 3"),
     ):
         if text is not None:
             (tmp_path / "quality.csv").write_text(text)
