@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -64,14 +65,20 @@ class Architecture:
         """The defaults with the given values in their place.
 
         Raises:
-            DltsError: if a name is unknown, a value has another type than its default, or a size is below 1.
+            DltsError: if a name is unknown, a value has another type than its default, a size is below 1, or
+                a dropout rate is not below 1.
         """
         settings = dict(self.defaults)
         for name, value in (given or {}).items():
             if name not in settings:
                 known = ", ".join(sorted(settings)) or "none"
                 raise DltsError(f"{self.name} has no setting {name!r}; its settings are: {known}")
-            settings[name] = _checked(f"{self.name}: {name}", value, settings[name])
+            checked = _checked(f"{self.name}: {name}", value, settings[name])
+            if name.endswith("dropout") and checked >= 1:
+                raise DltsError(
+                    f"{self.name}: {name} must be a fraction from 0 up to, not including, 1; got {value!r}"
+                )
+            settings[name] = checked
         return settings
 
 
@@ -83,10 +90,12 @@ def _checked(name: str, value: Any, default: Any) -> Any:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DltsError(f"{name} must be a number; got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DltsError(f"{name} must be a finite number; got {value!r}")
     if isinstance(default, int):
         if value != int(value) or value < 1:
             raise DltsError(f"{name} must be a whole number of at least 1; got {value!r}")
         return int(value)
-    if not 0 <= value < float("inf"):
+    if value < 0:
         raise DltsError(f"{name} must not be negative; got {value!r}")
     return float(value)

@@ -107,6 +107,22 @@ def test_unknown_names_are_refused() -> None:
         build_model("lstm", ModelShape(4, 2, 1, 2), {"units": 0})
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_sizes_that_no_model_can_have_are_refused(name: str) -> None:
+    architecture = find_architecture(name)
+    for setting, default in architecture.defaults.items():
+        for value in (float("nan"), float("inf")):
+            with pytest.raises(DltsError, match=f"{setting} must be a finite number"):
+                architecture.settings({setting: value})
+        with pytest.raises(DltsError, match=f"{setting} must"):
+            architecture.settings({setting: -0.1})
+        if isinstance(default, float) and setting.endswith("dropout"):
+            assert architecture.settings({setting: 0})[setting] == 0
+            for rate in (1, 50):
+                with pytest.raises(DltsError, match=f"{setting} must be a fraction from 0 up to"):
+                    architecture.settings({setting: rate})
+
+
 def test_the_parent_sizes_of_conv_bilstm() -> None:
     model = build_model("conv_bilstm", ModelShape(2, 4, 3, 3))
     assert model.get_layer("conv1").kernel.shape == (5, 3, 3, 4, 256)
