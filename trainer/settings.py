@@ -9,6 +9,7 @@ from dlts_beam.errors import DltsError
 
 OPTIMIZERS = ("nadam", "adamw")
 DECAYS = ("none", "cosine", "plateau")
+MOST_SEED = 2**32 - 1  # numpy and scikit-learn take no larger one
 # A plateau: this many epochs without a better loss halve the learning rate.
 PLATEAU_EPOCHS = 5
 PLATEAU_FACTOR = 0.5
@@ -74,6 +75,8 @@ class FitSettings:
         for flag, value, least in at_least:
             if not least <= value < math.inf:
                 raise DltsError(f"{flag} must be {least} or more; got {value:g}")
+        if self.seed > MOST_SEED:
+            raise DltsError(f"-s/--seed must be {MOST_SEED} (2**32 - 1) or less; got {self.seed}")
         if not 0 < self.learning_rate < math.inf:
             raise DltsError(f"-l/--learning-rate must be above 0; got {self.learning_rate:g}")
         for flag, share in (

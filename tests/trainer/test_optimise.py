@@ -84,6 +84,8 @@ def test_epochs_follow_the_bounds_on_updates() -> None:
         ({"batch_size": 0}, "-b/--batch-size"),
         ({"learning_rate": 0.0}, "-l/--learning-rate must be above 0"),
         ({"learning_rate": float("nan")}, "-l/--learning-rate"),
+        ({"seed": -1}, "-s/--seed must be 0 or more"),
+        ({"seed": 2**32}, r"-s/--seed must be 4294967295 \(2\*\*32 - 1\) or less; got 4294967296"),
         ({"drop_dates": 1.0}, "--drop-dates must be a fraction"),
         ({"lr_decay": "step"}, "--lr-decay must be one of none, cosine, plateau"),
         ({"optimizer": "sgd"}, "--optimizer must be one of"),
