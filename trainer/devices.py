@@ -59,7 +59,7 @@ def choose_devices(wanted: str | None = None) -> Devices:
         wanted: names such as ``GPU:0,GPU:1`` or ``CPU``.
 
     Raises:
-        DltsError: a device is not there, or ``TF_CONFIG`` cannot be read.
+        DltsError: a device is not there or named twice, or ``TF_CONFIG`` cannot be read.
     """
     workers, worker = _cluster()
     if workers > 1:
@@ -82,6 +82,9 @@ def choose_devices(wanted: str | None = None) -> Devices:
     missing = [name for name in chosen if name not in there]
     if missing:
         raise DltsError(f"--devices: there is no {', '.join(missing)} here; there are {', '.join(there)}")
+    if len(set(chosen)) < len(chosen):
+        twice = sorted({name for name in chosen if chosen.count(name) > 1})
+        raise DltsError(f"--devices: {', '.join(twice)} is named more than once: name each device once")
     if len(chosen) == 1:
         return Devices(tuple(chosen), tf.distribute.OneDeviceStrategy(f"/{chosen[0]}") if wanted else None)
     return Devices(tuple(chosen), tf.distribute.MirroredStrategy(chosen))

@@ -29,6 +29,8 @@ def test_without_a_gpu_the_cpu_trains() -> None:
     assert devices.replicas == 1
     with pytest.raises(DltsError, match=r"there is no GPU:7 here; there are CPU:0"):
         choose_devices("GPU:7")
+    with pytest.raises(DltsError, match=r"CPU:0 is named more than once"):
+        choose_devices("cpu,CPU:0")
 
 
 def test_two_devices_learn_what_one_learns(tmp_path: Path) -> None:
