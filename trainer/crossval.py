@@ -23,6 +23,19 @@ from trainer.setup import Setup, fit_splits, say
 from trainer.split import assign_folds, assign_splits, leave_out
 
 
+def check_folds(setup: Setup, args: argparse.Namespace) -> None:
+    """Make the splits of all folds once, so that what is wrong with the last is told before the first trains.
+
+    They are not kept: with many folds of many samples they would fill the memory, and they come out the same
+    again.
+
+    Raises:
+        DltsError: the samples cannot be cut as ``--folds`` or ``--leave-out`` asks.
+    """
+    for _ in _fold_splits(setup, args):
+        pass
+
+
 def cross_validate(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
     """Train and test once per fold of ``--folds`` or ``--leave-out``; measures of the pooled predictions.
 
@@ -67,7 +80,11 @@ def cross_validate(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _fold_splits(setup: Setup, args: argparse.Namespace) -> Iterator[tuple[str, NDArray[np.str_]]]:
-    """The splits of every fold, by name."""
+    """The splits of every fold, by name.
+
+    Raises:
+        DltsError: the samples cannot be cut so, or a class is missing where a fold trains.
+    """
     samples, seed = setup.samples, setup.settings.seed
     if args.leave_out is not None:
         column = sample_groups(samples, args.leave_out, "--leave-out")

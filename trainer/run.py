@@ -18,7 +18,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.spec import ModelSpec, SamplesSpec, ServingSpec, digest_of
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL, SAVED_MODELS
 from trainer import evaluate, report, split, statistics
-from trainer.crossval import cross_validate
+from trainer.crossval import check_folds, cross_validate
 from trainer.dataset import Samples, check_agreement, read_samples, read_spec
 from trainer.export import check_loaded, export_serving, serving_digest
 from trainer.folder import REPORT_HTML, ModelFolder
@@ -58,6 +58,9 @@ def train(args: argparse.Namespace) -> int:
     split.check_splits(splits, samples.class_ids, names)
     say(split.table(splits, samples.class_ids, names))
     _warn_of_unobserved(setup)
+    cross_validated = bool(args.folds or args.leave_out)
+    if cross_validated:
+        check_folds(setup, args)
     folder = ModelFolder(args.output_dir)
     splits_csv = split.to_csv(samples.ids, splits, [names[k] for k in samples.class_ids.tolist()])
     key = _key(args, setup, splits_csv)
@@ -68,7 +71,7 @@ def train(args: argparse.Namespace) -> int:
                 say(f"the model of an earlier training in {folder.path} is replaced")
             folder.discard()
         storage.write_text(folder.join(split.SPLITS_CSV), splits_csv)
-    extra = {"cross_validation": cross_validate(setup, args)} if args.folds or args.leave_out else {}
+    extra = {"cross_validation": cross_validate(setup, args)} if cross_validated else {}
 
     fitted = fit_splits(setup, splits, folder, say, key)
     if setup.devices.workers > 1:

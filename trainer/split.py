@@ -60,7 +60,7 @@ def assign_splits(
 
 
 def assign_folds(class_ids: NDArray[np.int64], groups: Texts, seed: int, folds: int) -> NDArray[np.int64]:
-    """Fold 0 … folds - 1 of every sample, stratified by class; a group stays whole.
+    """Fold 0 … folds - 1 of every sample, stratified by class; a group stays whole and no fold is empty.
 
     Raises:
         DltsError: there are fewer than two folds, or fewer groups than folds.
@@ -70,7 +70,7 @@ def assign_folds(class_ids: NDArray[np.int64], groups: Texts, seed: int, folds: 
         raise DltsError(f"--folds must lie between 2 and the number of groups ({len(names)}); got {folds}")
     digests = np.array([_digest(seed, str(name)) for name in names], np.uint64)
     if len(names) < len(groups):
-        return _place_groups(class_ids, group_of, digests, np.full(folds, 1 / folds))
+        return _place_groups(class_ids, group_of, digests, np.full(folds, 1 / folds), emptiest_first=True)
     out = np.empty(len(groups), np.int64)
     start = 0  # a class begins where the one before ended, so that the folds are of one size
     for class_id in np.unique(class_ids):
@@ -209,8 +209,13 @@ def _place_groups(
     group_of: NDArray[np.int64],
     digests: NDArray[np.uint64],
     fractions: NDArray[np.float64],
+    emptiest_first: bool = False,
 ) -> NDArray[np.int64]:
-    """One group after another goes to the part in which its classes are missed most; int64 (n,)."""
+    """One group after another goes to the part in which its classes are missed most; int64 (n,).
+
+    With ``emptiest_first`` the part with the fewest samples is the first to get a group of the next class:
+    then no part stays empty while there are as many groups as parts.
+    """
     classes = int(class_ids.max()) + 1
     counts = np.zeros((len(digests), classes))
     np.add.at(counts, (group_of, class_ids), 1)
@@ -230,7 +235,10 @@ def _place_groups(
     for class_id in np.argsort((counts > 0).sum(axis=0), kind="stable"):
         if not totals[class_id]:
             continue
-        for part in open_parts:
+        in_turn = open_parts
+        if emptiest_first:
+            in_turn = open_parts[np.argsort(have[open_parts].sum(axis=1), kind="stable")]
+        for part in in_turn:
             free = (
                 [g for g in order if place[g] < 0 and counts[g, class_id]] if not have[part, class_id] else []
             )

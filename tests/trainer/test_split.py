@@ -113,6 +113,18 @@ def test_folds_are_stratified_and_keep_groups(folds: int) -> None:
         assign_folds(class_ids, blocks, 2, 41)
 
 
+def test_no_fold_is_empty_however_few_groups_hold_a_class() -> None:
+    generator = np.random.default_rng(5)
+    for groups, classes, mixed in itertools.product(range(2, 9), range(1, 5), (False, True)):
+        group_of = generator.permutation(np.repeat(np.arange(groups), 4))
+        class_ids = generator.integers(0, classes, len(group_of)) if mixed else group_of % classes
+        names = np.array([f"farm {k}" for k in group_of])
+        for folds in range(2, groups + 1):
+            found = assign_folds(class_ids, names, 2, folds)
+            assert np.bincount(found, minlength=folds).min() > 0, (groups, classes, mixed, folds)
+            assert all(len(set(found[names == name])) == 1 for name in names)
+
+
 def test_a_column_may_hold_the_split() -> None:
     values = np.array([" Train", "val", "TEST", "validation"])
     assert splits_from_column(values, "split").tolist() == ["train", "validation", "test", "validation"]

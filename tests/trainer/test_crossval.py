@@ -1,0 +1,41 @@
+"""Folds that cannot be trained on are told before the first one trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.helpers import make_fake, write_fake
+from trainer.__main__ import main
+
+
+def run(folder: Path, *flags: object) -> int:
+    given = ["-i", folder / "s", "-o", folder / "m", "--model", "mlp", "--model-config", '{"units": 8}']
+    return main([str(flag) for flag in [*given, "-e", 1, *flags]])
+
+
+def test_every_fold_has_samples_where_each_group_holds_one_class(tmp_path: Path) -> None:
+    fake = make_fake((12, 12))
+    fake.kept["farm"] = [f"farm{of_class}_{k % 3}" for k, of_class in enumerate(fake.class_ids)]
+    write_fake(tmp_path / "s", fake)
+    assert run(tmp_path, "--split-by", "farm", "--folds", 4, "--no-random-forest") == 0
+    cross = json.loads((tmp_path / "m" / "metrics.json").read_text())["cross_validation"]
+    assert [row["fold"] for row in cross["folds"]] == [f"fold {k}" for k in range(1, 5)]
+    assert min(row["samples"] for row in cross["folds"]) > 0
+    assert sum(row["samples"] for row in cross["folds"]) == cross["samples"] == 24
+
+
+def test_a_class_that_the_last_fold_cannot_learn_is_told_before_the_first_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = make_fake((20, 20))
+    # All samples of class 1 lie in the last year.
+    fake.kept["year"] = ["2019" if label else str(2010 + k % 3) for k, label in enumerate(fake.class_ids)]
+    write_fake(tmp_path / "s", fake)
+    assert run(tmp_path, "--leave-out", "year") == 1
+    told = capsys.readouterr()
+    assert "without year 2019 there is no sample of class 1 to train on" in told.err
+    assert "year 2010:" not in told.out
+    assert list(tmp_path.glob("m/*")) == []
