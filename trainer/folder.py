@@ -17,6 +17,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.spec import ModelSpec
 from dlts_beam.spec.model import MODEL_JSON, SAVED_MODELS
 from dlts_beam.spec.samples import CLASSES_CSV
+from trainer.split import SPLITS_CSV
 
 if TYPE_CHECKING:
     import keras
@@ -27,6 +28,7 @@ METRICS_JSON = "metrics.json"
 HISTORY_CSV = "history.csv"
 REPORT_HTML = "report.html"
 CONFUSION_PNG = "confusion_matrix.png"
+EVALUATION = "evaluation"  # subfolder for the files of --only-evaluate
 
 
 class ModelFolder:
@@ -125,12 +127,20 @@ class ModelFolder:
         return storage.exists(self.join(MODEL_JSON))
 
     def discard(self) -> None:
-        """Remove what an earlier training left: its models must not pass for this one's."""
+        """Remove what an earlier training left: its models and figures must not pass for this one's.
+
+        Where none has begun, files of these names are somebody else's, and stay.
+        """
+        if not (self.is_complete() or storage.exists(self.join(SPLITS_CSV))):
+            return
         storage.remove(self.join(MODEL_JSON))
         for name in SAVED_MODELS:
             storage.remove(self.model_path(name))
             storage.remove_tree(self.serving_path(name))
-        storage.remove_tree(self.join(LOG))
+        for file in (METRICS_JSON, REPORT_HTML, HISTORY_CSV, CONFUSION_PNG, CLASSES_CSV):
+            storage.remove(self.join(file))
+        for inside in (LOG, EVALUATION):
+            storage.remove_tree(self.join(inside))
 
     @contextmanager
     def log_folder(self) -> Iterator[str]:

@@ -21,7 +21,7 @@ from trainer import evaluate, report, split, statistics
 from trainer.crossval import check_folds, cross_validate
 from trainer.dataset import Samples, check_agreement, read_samples, read_spec
 from trainer.export import check_loaded, export_serving, serving_digest
-from trainer.folder import REPORT_HTML, ModelFolder
+from trainer.folder import EVALUATION, REPORT_HTML, ModelFolder
 from trainer.forest import forest_predictions
 from trainer.models import branches_of, find_architecture
 from trainer.options import sample_groups
@@ -36,11 +36,10 @@ from trainer.results import (
     write_results,
     wrong_section,
 )
-from trainer.setup import Fitted, Setup, fit_splits, make_setup, say
+from trainer.setup import Fitted, Setup, check_buildable, fit_splits, make_setup, say
 from trainer.workers import weights_digest
 
 CHECKED_SAMPLES = 256  # real samples on which the serving models are compared with Keras
-EVALUATION = "evaluation"  # subfolder for the files of --only-evaluate
 # Flags that say where things lie or how a run goes, not what comes out.
 NOT_SETTINGS = ("series_dir", "output_dir", "only_evaluate", "checkpoint_seconds")
 
@@ -61,6 +60,7 @@ def train(args: argparse.Namespace) -> int:
     cross_validated = bool(args.folds or args.leave_out)
     if cross_validated:
         check_folds(setup, args)
+    check_buildable(setup)
     folder = ModelFolder(args.output_dir)
     splits_csv = split.to_csv(samples.ids, splits, [names[k] for k in samples.class_ids.tolist()])
     key = _key(args, setup, splits_csv)

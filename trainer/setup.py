@@ -135,6 +135,17 @@ def fit_settings(args: argparse.Namespace) -> FitSettings:
     return FitSettings(**{name: getattr(args, name) for name in FitSettings.__dataclass_fields__})
 
 
+def check_buildable(setup: Setup) -> None:
+    """Build the model once and forget it, so that sizes that do not go together are told before long work.
+
+    Raises:
+        DltsError: they do not, or the batch is too small for the devices.
+    """
+    _check_batch(setup)
+    build_model(setup.architecture.name, model_shape(setup.spec, setup.preparation), setup.config)
+    keras.backend.clear_session()  # the names of the next model's layers are those of a first one
+
+
 def fit_splits(
     setup: Setup, splits: NDArray[np.str_], folder: ModelFolder, log: Log, key: str = ""
 ) -> Fitted:
@@ -149,10 +160,7 @@ def fit_splits(
     training = splits == "train"
     preparation, valid_share = statistics.fill_means(samples, training, setup.preparation)
     devices = setup.devices
-    if settings.batch_size < devices.replicas or len(samples) < devices.replicas:
-        raise DltsError(
-            f"-b {settings.batch_size} is too small for {devices.replicas} devices: each needs a sample"
-        )
+    _check_batch(setup)
     deterministic = not devices.on_gpu if setup.deterministic is None else setup.deterministic
     seed_everything(settings.seed, deterministic)
     prepared = prepare_samples(samples, preparation)
@@ -215,6 +223,12 @@ def check_classes(specs: list[SamplesSpec]) -> None:
         raise DltsError(
             f"no sample is of class {', '.join(missing)}: add samples, or leave the class out of classes.csv"
         )
+
+
+def _check_batch(setup: Setup) -> None:
+    size, replicas = setup.settings.batch_size, setup.devices.replicas
+    if min(size, len(setup.samples)) < replicas:
+        raise DltsError(f"-b {size} is too small for {replicas} devices: each needs a sample")
 
 
 def _members(args: argparse.Namespace) -> dict[str, Any]:

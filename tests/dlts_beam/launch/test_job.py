@@ -101,7 +101,7 @@ def test_figures_lie_where_the_trainer_writes_them() -> None:
 def test_the_trainer_agrees_on_file_names() -> None:
     source = Path(__file__).parents[3] / "trainer"
     assert 'METRICS_JSON = "metrics.json"' in (source / "folder.py").read_text()
-    assert 'EVALUATION = "evaluation"' in (source / "run.py").read_text()
+    assert 'EVALUATION = "evaluation"' in (source / "folder.py").read_text()
 
 
 def test_every_service_tells_what_it_is() -> None:
