@@ -61,7 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"architecture: {names}; or {AUTO}: the best one with its own settings (default: %(default)s)")
     add("--model-config", metavar="FILE",
         help="sizes of the architecture: a JSON file, or JSON such as '{\"units\": 64}'")
-    add("--members", type=int, metavar="N", help="averaged pairs of ltae_mlp(_forest) (default: 1; auto: 3)")
+    add("--members", type=int, metavar="N",
+        help="averaged pairs of ltae_mlp(_forest), whatever --model-config says (default: 1; auto: 3)")
     add("--list-models", action=_ListModels, nargs=0, help="show parameters and cost of all models, and exit")
     _add_split_flags(parser)
     _add_training_flags(parser)
@@ -74,17 +75,20 @@ def parse_args(
 ) -> argparse.Namespace:
     """Parse, by default as train-model does.
 
-    ``--model auto`` puts its settings in the place of all defaults that no flag replaces.
+    ``--model auto`` puts its settings in the place of all defaults that no flag replaces. ``members_given``
+    says whether ``--members`` was a flag: only then does it win over ``--model-config``.
 
     Raises:
         DltsError: two flags exclude each other.
     """
     parser = build_parser() if parser is None else parser
     args = parser.parse_args(argv)
+    members_given = args.members is not None
     if args.model == AUTO:
         parser.set_defaults(**{name: value for name, value in AUTO_FLAGS.items() if name != "model"})
         args = parser.parse_args(argv)
         args.model = AUTO_FLAGS["model"]
+    args.members_given = members_given
     if args.folds and args.leave_out:
         raise DltsError("--folds and --leave-out are two ways to cross-validate: give one of them")
     return args

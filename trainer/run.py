@@ -41,7 +41,7 @@ from trainer.workers import weights_digest
 
 CHECKED_SAMPLES = 256  # real samples on which the serving models are compared with Keras
 # Flags that say where things lie or how a run goes, not what comes out.
-NOT_SETTINGS = ("series_dir", "output_dir", "only_evaluate", "checkpoint_seconds")
+NOT_SETTINGS = ("series_dir", "output_dir", "only_evaluate", "checkpoint_seconds", "members_given")
 
 
 def train(args: argparse.Namespace) -> int:
@@ -52,6 +52,7 @@ def train(args: argparse.Namespace) -> int:
     """
     split.check_fractions(args.validation_split, args.test_split)
     setup = make_setup(args)
+    args.members = setup.config.get("members")  # what the report tells is what was trained
     samples, names = setup.samples, setup.spec.classes.names
     splits = split.leave_out(_splits(args, setup), setup.trusted)
     split.check_splits(splits, samples.class_ids, names)

@@ -96,7 +96,7 @@ def make_setup(args: argparse.Namespace) -> Setup:
     settings = fit_settings(args)
     devices = choose_devices(args.devices)
     architecture = find_architecture(args.model)
-    config = architecture.settings(read_config(args.model_config) | _members(args))
+    config = architecture.settings(_sizes(args))
     specs = [read_spec(folder) for folder in args.series_dir]
     check_agreement(specs, args.series_dir)
     check_classes(specs)
@@ -231,5 +231,10 @@ def _check_batch(setup: Setup) -> None:
         raise DltsError(f"-b {size} is too small for {replicas} devices: each needs a sample")
 
 
-def _members(args: argparse.Namespace) -> dict[str, Any]:
-    return {} if args.members is None else {"members": args.members}
+def _sizes(args: argparse.Namespace) -> dict[str, Any]:
+    """What ``--members`` says, then ``--model-config``, then ``--model auto``."""
+    config = read_config(args.model_config)
+    if args.members is None:
+        return config
+    members = {"members": args.members}
+    return config | members if args.members_given else members | config
