@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -21,7 +22,6 @@ from dlts_beam.errors import DltsError
 from dlts_beam.spec import digest_of
 from trainer.cli import build_parser as train_parser
 from trainer.cli import parse_args
-from trainer.recipes import AUTO, AUTO_FLAGS
 from trainer.start import load_tensorflow
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ BATCH_SIZES = (16, 32, 64, 128)
 DROPOUTS = (0.0, 0.6)
 SIZE_FROM = 32  # whole-number settings from here on are sizes: they are halved and doubled
 SHOWN = 10
+# Flags that the printed command has not from the user: those that were tuned, and those of the search alone.
+NOT_KEPT = ("model_config", "batch_size", "learning_rate", "output_dir", "trials", "only_evaluate")
 
 DESCRIPTION = """\
 Try sizes of the architecture, learning rates and batch sizes, and keep those that do best on the validation
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.validation_split <= 0:
             raise DltsError("tuning chooses by the validation split: give -v above 0, such as -v 0.15")
         load_tensorflow()
-        return _tune(args)
+        return _tune(args, sys.argv[1:] if argv is None else argv)
 
     return guarded(work)
 
@@ -87,7 +89,38 @@ def search_space(config: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     return space
 
 
-def _tune(args: argparse.Namespace) -> int:
+def train_command(argv: Sequence[str], config: str, best: Mapping[str, Any]) -> str:
+    """The train-model command that trains as a trial did, for a shell.
+
+    Args:
+        argv: flags of ``dlts tune``; those that the search has no part in stay.
+        config: path of the sizes that did best.
+        best: the trial's ``batch_size`` and ``learning_rate``.
+    """
+    parser = build_parser()
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    given = vars(parser.parse_args(argv))
+    words = ["dlts", "train-model"]
+    for action in parser._actions:
+        if action.dest in given and action.dest not in NOT_KEPT:
+            words += _words(action, given[action.dest])
+    words += ["--model-config", config, "-b", str(best["batch_size"])]
+    return shlex.join([*words, "-l", f"{best['learning_rate']:.6g}", "-o", "model"])
+
+
+def _words(action: argparse.Action, value: Any) -> list[str]:
+    """A flag and its value, as they are given on the command line."""
+    flag = action.option_strings[0]
+    if action.nargs == 0:
+        return [flag if value else action.option_strings[-1]]  # the last one is --no-...
+    if action.nargs == "+":
+        return [flag, *map(str, value)]
+    values = value if isinstance(value, list) else [value]  # a list was given flag by flag
+    return [word for each in values for word in (flag, str(each))]
+
+
+def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -130,7 +163,7 @@ def _tune(args: argparse.Namespace) -> int:
             keep()
             say(_line(_finished(study)[-1]))
         finished = _finished(study)
-    return _report(args, setup, finished)
+    return _report(args, setup, finished, argv)
 
 
 def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, float]:
@@ -204,7 +237,9 @@ def _line(trial: optuna.trial.FrozenTrial) -> str:
     )
 
 
-def _report(args: argparse.Namespace, setup: Setup, trials: list[optuna.trial.FrozenTrial]) -> int:
+def _report(
+    args: argparse.Namespace, setup: Setup, trials: list[optuna.trial.FrozenTrial], argv: Sequence[str]
+) -> int:
     """Write the tables; print the best trials and the command that uses the best one."""
     names = sorted({name for trial in trials for name in trial.params})
     text = io.StringIO()
@@ -229,20 +264,9 @@ def _report(args: argparse.Namespace, setup: Setup, trials: list[optuna.trial.Fr
     config = setup.config | {name: value for name, value in best.items() if name in setup.config}
     path = storage.join(args.output_dir, BEST_JSON)
     storage.write_text(path, json.dumps(config, indent=1) + "\n")
-    model = AUTO if _is_auto(args) else args.model
-    folders = " ".join(f"-i {folder}" for folder in args.series_dir)
-    print(
-        f"\nall trials: {storage.join(args.output_dir, TRIALS_CSV)}\nto train with the best:\n"
-        f"  dlts train-model {folders} --model {model} --model-config {path}"
-        f" -b {best['batch_size']} -l {best['learning_rate']:.6g} -e {args.epochs} -o model"
-    )
+    table = storage.join(args.output_dir, TRIALS_CSV)
+    print(f"\nall trials: {table}\nto train with the best:\n  {train_command(argv, path, best)}")
     return 0
-
-
-def _is_auto(args: argparse.Namespace) -> bool:
-    """Whether the trials were trained as ``--model auto`` trains, save for what is tuned or chosen."""
-    own = ("epochs", "batch_size", "learning_rate", "members", "validation_split")
-    return all(getattr(args, name) == value for name, value in AUTO_FLAGS.items() if name not in own)
 
 
 if __name__ == "__main__":

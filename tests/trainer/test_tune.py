@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -98,13 +98,40 @@ def test_a_search_killed_in_a_trial_goes_on_after_the_last_finished_one(folder: 
     assert [row["trial"] for row in rows(folder)] == ["0", "2", "3"]
 
 
-def test_trials_of_auto_are_told_from_those_of_its_architecture() -> None:
-    def args(*flags: str) -> argparse.Namespace:
-        return parse_args(["-i", "a", "-o", "b", *flags])
+def command(*flags: str) -> list[str]:
+    """The words of the command that is told after a search with these flags."""
+    best = {"batch_size": 64, "learning_rate": 0.00123456789}
+    told = shlex.split(tune.train_command(["-i", "a", "-o", "b", *flags], "b/best.json", best))
+    assert told[:2] == ["dlts", "train-model"]
+    return told[2:]
 
-    assert tune._is_auto(args("--model", "auto", "-v", "0.2", "-e", "5", "-l", "0.01", "-b", "64"))
-    assert not tune._is_auto(args("--model", "auto", "--optimizer", "nadam"))
-    assert not tune._is_auto(args("--model", "ltae_mlp_forest"))
+
+def test_trials_of_auto_are_told_from_those_of_its_architecture() -> None:
+    end = ["--model-config", "b/best.json", "-b", "64", "-l", "0.00123457", "-o", "model"]
+    flags = ("--model", "auto", "-v", "0.2", "-e", "5", "-l", "0.01", "-b", "32")
+    assert command(*flags) == ["-i", "a", "-v", "0.2", "-e", "5", "--model", "auto", *end]
+    nadam = command("--model", "auto", "--optimizer", "nadam")
+    assert nadam == ["-i", "a", "--model", "auto", "--optimizer", "nadam", *end]
+    assert command("--model", "ltae_mlp_forest")[2:4] == ["--model", "ltae_mlp_forest"]
+
+
+def test_the_told_command_trains_as_the_trials_did() -> None:
+    flags = [
+        "-i", "my samples/19", "--series-dir=20", "-ob", "--trials", "3", "--model-config", "old.json", "-s7",
+        "--model", "lstm", "--bands", "red", "near infrared", "--optimizer", "adamw", "--lr-decay=cosine",
+        "--split-by", "block", "--split-column", "part", "--index", "ND=red,swir", "--index", "X=red,nir",
+        "--class-weights", "--no-random-forest", "--deterministic", "-n", "--folds", "5", "-b", "4", "-l1",
+    ]  # fmt: skip
+    best = {"batch_size": 64, "learning_rate": 0.25}
+    text = tune.train_command(flags, "out of/best.json", best)
+    words = shlex.split(text)
+    assert words[:2] == ["dlts", "train-model"]
+    assert "--trials" not in words
+    searched, told = parse_args(flags, tune.build_parser()), parse_args(words[2:])
+    replaced = {"model_config": "out of/best.json", "output_dir": "model", "only_evaluate": False}
+    wanted = vars(searched) | replaced | best
+    del wanted["trials"]
+    assert vars(told) == wanted
 
 
 def test_other_flags_are_another_search(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
