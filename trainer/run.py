@@ -36,7 +36,7 @@ from trainer.results import (
     write_results,
     wrong_section,
 )
-from trainer.setup import Fitted, Setup, check_buildable, fit_splits, make_setup, say
+from trainer.setup import Fitted, Setup, check_buildable, fit_splits, make_setup, say, split_samples
 from trainer.workers import weights_digest
 
 CHECKED_SAMPLES = 256  # real samples on which the serving models are compared with Keras
@@ -54,8 +54,7 @@ def train(args: argparse.Namespace) -> int:
     setup = make_setup(args)
     args.members = setup.config.get("members")  # what the report tells is what was trained
     samples, names = setup.samples, setup.spec.classes.names
-    splits = split.leave_out(_splits(args, setup), setup.trusted)
-    split.check_splits(splits, samples.class_ids, names)
+    splits = split_samples(setup, args)
     say(split.table(splits, samples.class_ids, names))
     _warn_of_unobserved(setup)
     cross_validated = bool(args.folds or args.leave_out)
@@ -207,16 +206,6 @@ def export_all(
         digests[name] = serving_digest(folder.serving_path(name))
     assert serving is not None
     return serving, digests
-
-
-def _splits(args: argparse.Namespace, setup: Setup) -> NDArray[np.str_]:
-    samples = setup.samples
-    if args.split_column:
-        column = sample_groups(samples, args.split_column, "--split-column")
-        return split.splits_from_column(column, args.split_column)
-    return split.assign_splits(
-        samples.class_ids, setup.groups, args.seed, args.validation_split, args.test_split
-    )
 
 
 def _predict(

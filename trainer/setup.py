@@ -15,7 +15,7 @@ from dlts_beam import storage
 from dlts_beam.errors import DltsError
 from dlts_beam.spec import PreparationSpec, SamplesSpec
 from dlts_beam.spec.samples import SAMPLES_JSON
-from trainer import statistics
+from trainer import split, statistics
 from trainer.dataset import Samples, check_agreement, read_samples, read_spec
 from trainer.devices import Devices, choose_devices, seed_everything
 from trainer.feed import FitData
@@ -133,6 +133,25 @@ def make_setup(args: argparse.Namespace) -> Setup:
 def fit_settings(args: argparse.Namespace) -> FitSettings:
     """The settings that the flags ask for."""
     return FitSettings(**{name: getattr(args, name) for name in FitSettings.__dataclass_fields__})
+
+
+def split_samples(setup: Setup, args: argparse.Namespace) -> NDArray[np.str_]:
+    """The split of every sample (n,), as ``--split-column`` or the fractions say; quality decides who trains.
+
+    Raises:
+        DltsError: the samples cannot be split so, or a class is missing from a part.
+    """
+    samples = setup.samples
+    if args.split_column:
+        column = sample_groups(samples, args.split_column, "--split-column")
+        splits = split.splits_from_column(column, args.split_column)
+    else:
+        splits = split.assign_splits(
+            samples.class_ids, setup.groups, args.seed, args.validation_split, args.test_split
+        )
+    splits = split.leave_out(splits, setup.trusted)
+    split.check_splits(splits, samples.class_ids, setup.spec.classes.names)
+    return splits
 
 
 def check_buildable(setup: Setup) -> None:

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse_args(argv, build_parser())
         if args.trials < 1:
             raise DltsError(f"--trials must be 1 or more; got {args.trials}")
-        if args.validation_split <= 0:
+        if args.validation_split <= 0 and not args.split_column:
             raise DltsError("tuning chooses by the validation split: give -v above 0, such as -v 0.15")
         load_tensorflow()
         return _tune(args, sys.argv[1:] if argv is None else argv)
@@ -125,16 +125,18 @@ def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    from trainer.setup import make_setup, say
-    from trainer.split import assign_splits, check_splits
+    from trainer.setup import make_setup, say, split_samples
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     setup = make_setup(args)
-    samples = setup.samples
-    splits = assign_splits(samples.class_ids, setup.groups, args.seed, args.validation_split, args.test_split)
-    check_splits(splits, samples.class_ids, setup.spec.classes.names)
+    splits = split_samples(setup, args)
+    if not (splits == "validation").any():
+        raise DltsError(
+            "tuning chooses by the validation split, and no sample is in it: raise -v, or let --split-column "
+            "say validation for some samples of every class"
+        )
     flags = {k: v for k, v in vars(args).items() if k not in ("output_dir", "trials", "checkpoint_seconds")}
-    name = digest_of([flags, samples.ids.tolist()])
+    name = digest_of([flags, setup.samples.ids.tolist()])
     folder = args.output_dir
     with _journal(storage.join(folder, JOURNAL)) as (journal, keep):
         backend = JournalStorage(JournalFileBackend(journal))

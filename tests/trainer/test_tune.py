@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from optuna.storages import JournalStorage
@@ -21,6 +22,7 @@ from tests.trainer.helpers import make_fake, write_fake
 from trainer import tune
 from trainer.cli import parse_args
 from trainer.models import ARCHITECTURES
+from trainer.setup import Setup
 
 
 def run(folder: Path, *flags: object) -> int:
@@ -132,6 +134,42 @@ def test_the_told_command_trains_as_the_trials_did() -> None:
     wanted = vars(searched) | replaced | best
     del wanted["trials"]
     assert vars(told) == wanted
+
+
+def suggest(trial: optuna.Trial, setup: Setup, splits: np.ndarray) -> tuple[float, float]:
+    """A trial that suggests and trains nothing."""
+    rate = trial.suggest_float("learning_rate", *tune.LEARNING_RATES, log=True)
+    trial.suggest_categorical("batch_size", tune.BATCH_SIZES)
+    trial.suggest_categorical("units", tune.search_space(setup.config)["units"])
+    return rate, 0.5
+
+
+def test_trials_train_on_what_train_model_trains_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = make_fake((20, 20))
+    parts = ["test", "train", "val", "train"]
+    fake.kept["part"] = [parts[k % 4] for k in range(40)]
+    samples = Path(write_fake(tmp_path / "samples", fake))
+    quality = [f"{name},{0.1 if k % 8 == 1 else 0.9}" for k, name in enumerate(fake.ids)]
+    (samples / "quality.csv").write_text("\n".join(["id,quality", *quality]) + "\n")
+    seen: list[dict[str, str]] = []
+
+    def look(trial: optuna.Trial, setup: Setup, splits: np.ndarray) -> tuple[float, float]:
+        seen.append(dict(zip(setup.samples.ids.tolist(), splits.tolist(), strict=True)))
+        return suggest(trial, setup, splits)
+
+    monkeypatch.setattr(tune, "_run_trial", look)
+    flags = ("--trials", 1, "--split-column", "part", "--min-quality", 0.5)
+    assert run(tmp_path, *flags, "-v", 0) == 0
+    known = {"test": "test", "val": "validation", "train": "train"}
+    for k, name in enumerate(fake.ids):
+        assert seen[0][name] == ("unused" if k % 8 == 1 else known[parts[k % 4]])
+
+    fake.kept["part"] = [{"val": "train"}.get(part, part) for part in fake.kept["part"]]
+    write_fake(tmp_path / "samples", fake)
+    assert run(tmp_path, *flags) == 1
+    assert "no sample is in it" in capsys.readouterr().err
 
 
 def test_other_flags_are_another_search(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
