@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 import json
 import os
@@ -22,10 +23,14 @@ from dlts_beam.errors import DltsError
 from dlts_beam.spec import digest_of
 from trainer.cli import build_parser as train_parser
 from trainer.cli import parse_args
+from trainer.settings import MOST_SEED
+from trainer.split import to_csv
 from trainer.start import load_tensorflow
 
 if TYPE_CHECKING:
+    import numpy as np
     import optuna
+    from numpy.typing import NDArray
 
     from trainer.setup import Setup
 
@@ -39,6 +44,10 @@ SIZE_FROM = 32  # whole-number settings from here on are sizes: they are halved 
 SHOWN = 10
 # Flags that the printed command has not from the user: those that were tuned, and those of the search alone.
 NOT_KEPT = ("model_config", "batch_size", "learning_rate", "output_dir", "trials", "only_evaluate")
+# Flags that make no other search; sizes count as they are, wherever they come from.
+NOT_IN_NAME = (
+    "output_dir", "trials", "checkpoint_seconds", "only_evaluate", "model_config", "members", "members_given",
+)  # fmt: skip
 
 DESCRIPTION = """\
 Try sizes of the architecture, learning rates and batch sizes, and keep those that do best on the validation
@@ -135,17 +144,14 @@ def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
             "tuning chooses by the validation split, and no sample is in it: raise -v, or let --split-column "
             "say validation for some samples of every class"
         )
-    flags = {k: v for k, v in vars(args).items() if k not in ("output_dir", "trials", "checkpoint_seconds")}
-    name = digest_of([flags, setup.samples.ids.tolist()])
+    name = _study_name(args, setup, splits)
     folder = args.output_dir
     with _journal(storage.join(folder, JOURNAL)) as (journal, keep):
         backend = JournalStorage(JournalFileBackend(journal))
-        study = optuna.create_study(
-            storage=backend,
-            study_name=name,
-            load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(seed=args.seed),
-        )
+        study = optuna.create_study(storage=backend, study_name=name, load_if_exists=True)
+        # Where a search goes on, the first seed would suggest again what it suggested then.
+        seed = (args.seed + len(study.get_trials(deepcopy=False))) % (MOST_SEED + 1)
+        study.sampler = optuna.samplers.TPESampler(seed=seed)
         done = len(_finished(study))
         if done:
             say(f"{done} {'trial is' if done == 1 else 'trials are'} finished already")
@@ -166,6 +172,18 @@ def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
             say(_line(_finished(study)[-1]))
         finished = _finished(study)
     return _report(args, setup, finished, argv)
+
+
+def _study_name(args: argparse.Namespace, setup: Setup, splits: NDArray[np.str_]) -> str:
+    """Names a search: the same flags and sizes on the same samples, split and weighed the same.
+
+    What ``--model-config`` and ``quality.csv`` say counts, not where they lie.
+    """
+    names, samples = setup.spec.classes.names, setup.samples
+    of_samples = to_csv(samples.ids, splits, [names[k] for k in samples.class_ids.tolist()])
+    weights = hashlib.sha256(setup.quality.tobytes()).hexdigest()
+    flags = {name: value for name, value in vars(args).items() if name not in NOT_IN_NAME}
+    return digest_of([flags, setup.config, setup.spec, of_samples, weights])
 
 
 def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, float]:

@@ -144,6 +144,36 @@ def suggest(trial: optuna.Trial, setup: Setup, splits: np.ndarray) -> tuple[floa
     return rate, 0.5
 
 
+def test_a_search_that_goes_on_tries_something_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "_run_trial", suggest)
+    for trials in (1, 2, 3):
+        assert run(folder, "--trials", trials) == 0
+    in_parts = rows(folder)
+    assert len({row["learning_rate"] for row in in_parts}) == 3
+    at_once = []
+    for name in ("one", "two"):
+        assert run(folder, "--trials", 3, "-o", folder / name) == 0
+        text = (folder / name / tune.TRIALS_CSV).read_text().splitlines()
+        at_once.append([line for line in csv.DictReader(text) if line.pop("seconds")])
+    assert at_once[0] == at_once[1]
+    assert at_once[0][0]["learning_rate"] == in_parts[0]["learning_rate"]
+
+
+def test_other_sizes_in_the_same_file_are_another_search(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune, "_run_trial", suggest)
+    sizes = folder / "sizes.json"
+    for units, told in ((32, False), (64, False), (32, True)):
+        sizes.write_text(json.dumps({"units": units}))
+        assert run(folder, "--trials", 1, "--model-config", sizes) == 0
+        assert ("finished already" in capsys.readouterr().out) == told
+        assert int(rows(folder)[0]["units"]) in (units // 2, units, units * 2)
+    (folder / "moved.json").write_text('{"units": 32}')
+    assert run(folder, "--trials", 1, "--model-config", folder / "moved.json") == 0
+    assert "finished already" in capsys.readouterr().out
+
+
 def test_trials_train_on_what_train_model_trains_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +195,10 @@ def test_trials_train_on_what_train_model_trains_on(
     known = {"test": "test", "val": "validation", "train": "train"}
     for k, name in enumerate(fake.ids):
         assert seen[0][name] == ("unused" if k % 8 == 1 else known[parts[k % 4]])
+    # Another least quality is another search.
+    capsys.readouterr()
+    assert run(tmp_path, "--trials", 1, "--split-column", "part", "-v", 0) == 0
+    assert "finished already" not in capsys.readouterr().out
 
     fake.kept["part"] = [{"val": "train"}.get(part, part) for part in fake.kept["part"]]
     write_fake(tmp_path / "samples", fake)
