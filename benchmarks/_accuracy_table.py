@@ -45,7 +45,10 @@ Five folds, made as in the README of the set; a group (a place, a cell, a block)
 Accuracy is that of the pooled test predictions of all folds. All networks are trained with one
 configuration, that of `--model auto`: AdamW, 0.001 with warm-up and cosine decay, batches of 32, label
 smoothing 0.05, 80 epochs within 800 to 6,000 updates, no early stopping and no validation split. It was
-fixed before these runs and is the same for all sets; nothing was chosen on a test fold. Means ± standard
+fixed before these runs and is the same for all sets: no training setting and no number of epochs was chosen
+on a test fold. That `auto` averages all three kinds was settled by a majority of the outer folds, each
+decided inside its own training part: two of the five would have left the dense network out, and got it by
+the votes of the others, which had seen their samples ("How auto was chosen", below). Means ± standard
 deviations are over the seeds, which are all listed; the 95 % interval is the bootstrap over groups of the
 first seed's predictions. Seconds are of the processor, for one fold, on a machine shared with other work.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import accuracy
-from benchmarks._accuracy_table import collect, page
+from benchmarks._accuracy_table import HEAD, NOTES, collect, page
 
 TOLD: dict[str, Any] = {
     "set": "a",
@@ -54,6 +55,15 @@ def test_a_loss_is_printed_as_a_loss() -> None:
     for fold, truth in enumerate(("010", "011")):
         records += [_fold("random_forest", 1, fold, random_forest=truth), _fold("auto", 1, fold, auto="000")]
     assert "3 of 6 samples worse" in page(records)
+
+
+def test_the_page_says_how_auto_was_put_together() -> None:
+    said = " ".join(HEAD.split())
+    assert "no training setting and no number of epochs was chosen on a test fold" in said
+    assert "two of the five would have left the dense network out" in said
+    written = (Path(accuracy.__file__).parent.parent / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    assert written.startswith(HEAD)
+    assert written.endswith(NOTES)
 
 
 def test_no_group_is_on_both_sides_and_every_sample_is_tested_once() -> None:
