@@ -20,9 +20,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         args = parse_args(argv)
         load_tensorflow()
-        from trainer.run import evaluate_only, train
+        if args.only_evaluate:
+            from trainer.only_evaluate import evaluate_only
 
-        return evaluate_only(args) if args.only_evaluate else train(args)
+            return evaluate_only(args)
+        from trainer.run import train
+
+        return train(args)
 
     return guarded(work)
 

@@ -70,12 +70,17 @@ class WrongSample:
 
 
 def wrong_png(days: Sequence[float], samples: Sequence[WrongSample]) -> bytes:
-    """The series of wrong samples, each beside the training means of the class it has and the one it got."""
+    """The series of wrong samples, each beside the means of the class it has and the one it got.
+
+    A mean of NaN, of a class without samples, is left out.
+    """
     columns = min(3, len(samples))
     rows = -(-len(samples) // columns)
     figure = Figure(figsize=(3.4 * columns, 2.5 * rows), dpi=110, layout="constrained")
     for axes, sample in zip(np.ravel(figure.subplots(rows, columns)), samples, strict=False):
         for (name, mean, colour), style in ((sample.reference, "-"), (sample.predicted, "--")):
+            if np.isnan(mean).all():
+                continue
             axes.plot(days, mean, style, color=colour, linewidth=2.5, alpha=0.6, label=f"mean of {name}")
         axes.plot(days, sample.series, color="black", linewidth=1, marker=".", markersize=4)
         axes.set_title(sample.title, fontsize=8)

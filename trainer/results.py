@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from trainer import bootstrap, evaluate, plots, report
 from trainer.dataset import Samples
 from trainer.folder import CONFUSION_PNG, METRICS_JSON, REPORT_HTML, ModelFolder
 from trainer.progress import Progress
+
+if TYPE_CHECKING:
+    import keras
 
 MOST_WRONG = 9
 MOST_MEANT = 20_000  # samples of which a class mean is taken
@@ -42,6 +45,19 @@ class Predictions:
         return evaluate.confusion_matrix(self.truth, self.predicted, classes)
 
 
+def predict_samples(
+    model: keras.Model,
+    prepared: NDArray[np.float32],
+    samples: Samples,
+    places: NDArray[np.int64],
+    groups: NDArray[np.str_],
+) -> Predictions:
+    """What a model says about the samples at some places, int64 (m,); the rest is of all samples."""
+    probabilities = evaluate.predict(model, prepared, places)
+    predicted = evaluate.predicted_classes(probabilities)
+    return Predictions(places, samples.class_ids[places], predicted, probabilities, groups[places])
+
+
 def measured(
     truth: NDArray[np.int64],
     predicted: NDArray[np.int64],
@@ -67,8 +83,9 @@ def write_results(
     classes: ClassTable,
     part: str,
     sections: Sequence[str],
+    title: str | None = None,
 ) -> None:
-    """Write metrics.json, the confusion matrix and report.html."""
+    """Write metrics.json, the confusion matrix and report.html, by default under a training's title."""
     folder.write_json(METRICS_JSON, found)
     matrix = np.array(found["confusion_matrix"]["values"])
     png = plots.confusion_png(matrix, classes.names, f"{part} split, {found['samples']} samples")
@@ -78,10 +95,12 @@ def write_results(
     notes = [] if part == "test" else [report.note(f"Measured on the {part} split: the figures flatter.")]
     if "note" in found:
         notes.append(report.note(found["note"]))
-    title = f"Training report: {storage.name(folder.path)}"
     storage.write_text(
         folder.join(REPORT_HTML),
-        report.page(title, [*notes, accuracy, report.comparison_section(found), *sections]),
+        report.page(
+            title or f"Training report: {storage.name(folder.path)}",
+            [*notes, accuracy, report.comparison_section(found), *sections],
+        ),
     )
 
 
@@ -94,19 +113,22 @@ def wrong_section(
     bands: Sequence[str],
     classes: ClassTable,
 ) -> str:
-    """The samples that the model got wrong and was surest of, labels to look at first; empty without any."""
+    """The samples that the model got wrong and was surest of, labels to look at first; empty without any.
+
+    Each stands beside the means of its own class and of the one it was taken for; ``training``, bool (n,),
+    says of which samples they are.
+    """
     chance = predictions.probabilities[np.arange(len(predictions.truth)), predictions.truth]
     wrong = np.flatnonzero(predictions.predicted != predictions.truth)
     wrong = wrong[np.argsort(chance[wrong], kind="stable")][:MOST_WRONG]
     if not len(wrong):
         return ""
     middle = prepared.shape[2] // 2
-    means = {
-        k: np.asarray(prepared[np.flatnonzero(training & (samples.class_ids == k))[:MOST_MEANT]])[
-            :, :, middle, middle
-        ].mean(axis=0)
-        for k in sorted({*predictions.truth[wrong].tolist(), *predictions.predicted[wrong].tolist()})
-    }
+    means = {}
+    for k in sorted({*predictions.truth[wrong].tolist(), *predictions.predicted[wrong].tolist()}):
+        of_class = np.asarray(prepared[np.flatnonzero(training & (samples.class_ids == k))[:MOST_MEANT]])
+        of_class = of_class[:, :, middle, middle]
+        means[k] = of_class.mean(axis=0) if len(of_class) else np.full(of_class.shape[1:], np.nan)
     spread = np.asarray(prepared[np.flatnonzero(training)[:MOST_MEANT]]).std(axis=(0, 1, 2, 3))
     drawn, rows = [], []
     for m in wrong.tolist():
@@ -117,7 +139,7 @@ def wrong_section(
         )
         name = str(samples.ids[place])
         apart = np.abs(means[truth] - means[got]).mean(axis=0) / np.maximum(spread, 1e-12)
-        band = int(np.argmax(apart))
+        band = int(np.argmax(np.nan_to_num(apart)))  # a class without samples tells no band from another
         drawn.append(
             plots.WrongSample(
                 f"{name}: {classes.names[truth]}, taken for {classes.names[got]}",

@@ -1,4 +1,4 @@
-"""What ``dlts train-model`` does, from flags to a model folder."""
+"""What ``dlts train-model`` does, from flags to a model folder; ``-n`` is in ``only_evaluate``."""
 
 from __future__ import annotations
 
@@ -14,18 +14,15 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from dlts_beam import __version__, storage
-from dlts_beam.errors import DltsError
-from dlts_beam.spec import ModelSpec, SamplesSpec, ServingSpec, digest_of
+from dlts_beam.spec import ModelSpec, ServingSpec, digest_of
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL, SAVED_MODELS
 from trainer import evaluate, report, split, statistics
 from trainer.crossval import check_folds, cross_validate
-from trainer.dataset import Samples, check_agreement, read_samples, read_spec
-from trainer.export import check_loaded, export_serving, serving_digest
-from trainer.folder import EVALUATION, REPORT_HTML, ModelFolder
+from trainer.export import export_serving, serving_digest
+from trainer.folder import REPORT_HTML, ModelFolder
 from trainer.forest import forest_predictions
-from trainer.models import branches_of, find_architecture
-from trainer.options import sample_groups
-from trainer.prepared import observed_steps, prepare_samples
+from trainer.models import branches_of
+from trainer.prepared import observed_steps
 from trainer.progress import CHECKPOINT, epochs_of, load_checkpoint, set_branches
 from trainer.results import (
     Predictions,
@@ -33,6 +30,7 @@ from trainer.results import (
     history_section,
     log_confusion,
     measured,
+    predict_samples,
     write_results,
     wrong_section,
 )
@@ -85,7 +83,7 @@ def train(args: argparse.Namespace) -> int:
     if part != "test":
         say(f"there is no test split: the figures below are of the {part} split and flatter")
     places = np.flatnonzero(splits == part)
-    predictions = _predict(fitted.model, fitted.prepared, samples, places, setup.groups)
+    predictions = predict_samples(fitted.model, fitted.prepared, samples, places, setup.groups)
     found = _measure(predictions, names, args.seed)
     if args.random_forest:
         known = np.flatnonzero((splits == "train") | (splits == "validation"))
@@ -118,73 +116,6 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
-def evaluate_only(args: argparse.Namespace) -> int:
-    """Measure an existing model folder on samples; returns 0.
-
-    Samples that it was trained or validated on are left out, unless it was trained with ``-t 0``: then all
-    count. The files go to ``evaluation/`` in the model folder, so the training's own stay as they are.
-
-    Raises:
-        DltsError: the samples do not fit the model, none is left, or the model is not what was exported.
-    """
-    folder = ModelFolder(args.output_dir)
-    model_spec = folder.read_spec()
-    architecture = find_architecture(model_spec.architecture)
-    specs = [read_spec(path) for path in args.series_dir]
-    check_agreement(specs, args.series_dir)
-    check_fit(specs[0], model_spec, args.series_dir[0])
-    samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
-    path = folder.join(split.SPLITS_CSV)
-    known = split.from_csv(storage.read_text(path), path)
-    tested = "test" in known.values()
-    chosen = np.array([not tested or known.get(name, "test") == "test" for name in samples.ids.tolist()])
-    if not chosen.any():
-        raise DltsError(
-            f"all samples in {', '.join(args.series_dir)} were used to train the model in {folder.path}: "
-            "nothing is left to measure it on; give other samples"
-        )
-    say(
-        f"{int(chosen.sum())} of {len(samples)} samples are measured"
-        + ("" if tested else " (-t 0: all of them)")
-    )
-    prepared = prepare_samples(samples, model_spec.preparation)
-    model = folder.load_model(DEFAULT_SAVED_MODEL)
-    path, served = folder.model_path(DEFAULT_SAVED_MODEL), folder.serving_path(DEFAULT_SAVED_MODEL)
-    check_loaded(model, path, served, model_spec.serving, prepared[:CHECKED_SAMPLES])
-    groups = sample_groups(samples, args.split_by)
-    predictions = _predict(model, prepared, samples, np.flatnonzero(chosen), groups)
-    found = _measure(predictions, model_spec.classes.names, args.seed)
-    found = {"split": "test" if tested else "all", "model": DEFAULT_SAVED_MODEL, **found}
-    say(evaluate.table(found))
-    inside = ModelFolder(folder.join(EVALUATION))
-    write_results(inside, found, model_spec.classes, found["split"], [_settings_section(args)])
-    say(f"report: {inside.join(REPORT_HTML)}")
-    return 0
-
-
-def check_fit(spec: SamplesSpec, model: ModelSpec, folder: str) -> None:
-    """Samples fit a model where its bands are there and time steps, patch and classes agree.
-
-    Raises:
-        DltsError: what differs.
-    """
-    have = [band.name for band in spec.bands]
-    missing = [name for name in model.preparation.bands if name not in have]
-    problems = []
-    if missing:
-        problems.append(f"they have no band {', '.join(missing)}")
-    if model.preparation.timeline is None and len(spec.steps) != len(model.steps):
-        problems.append(f"they have {len(spec.steps)} time steps, the model takes {len(model.steps)}")
-    if model.serving.patch > 1 and spec.patch != model.serving.patch:
-        problems.append(f"their patch is {spec.patch}, the model takes {model.serving.patch}")
-    if spec.classes.names != model.classes.names or spec.classes.values != model.classes.values:
-        problems.append(
-            f"their classes are {', '.join(spec.classes.names)}, the model's {', '.join(model.classes.names)}"
-        )
-    if problems:
-        raise DltsError(f"the samples in {folder} do not fit the model: {'; '.join(problems)}")
-
-
 def export_all(
     fitted: Fitted, setup: Setup, folder: ModelFolder, training: NDArray[np.int64]
 ) -> tuple[ServingSpec, dict[str, str]]:
@@ -206,18 +137,6 @@ def export_all(
         digests[name] = serving_digest(folder.serving_path(name))
     assert serving is not None
     return serving, digests
-
-
-def _predict(
-    model: keras.Model,
-    prepared: NDArray[np.float32],
-    samples: Samples,
-    places: NDArray[np.int64],
-    groups: NDArray[np.str_],
-) -> Predictions:
-    probabilities = evaluate.predict(model, prepared, places)
-    predicted = evaluate.predicted_classes(probabilities)
-    return Predictions(places, samples.class_ids[places], predicted, probabilities, groups[places])
 
 
 def _measure(predictions: Predictions, names: Sequence[str], seed: int) -> dict[str, Any]:

@@ -1,0 +1,69 @@
+"""``train-model -n``: which samples are measured, and what the report says of them and of the model."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.helpers import Fake, make_fake, write_fake
+from trainer.__main__ import main
+
+MINI = ("--model", "mlp", "--model-config", '{"units": 8}', "-e", 2, "-l", 0.003)
+
+
+def run(*flags: object) -> int:
+    return main([str(flag) for flag in flags])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weak model, split by block, beside the samples it was trained on."""
+    base = tmp_path_factory.mktemp("trained")
+    write_fake(base / "samples", make_fake((40, 40), seed=1))
+    assert run("-i", base / "samples", "-o", base / "model", *MINI, "--split-by", "block") == 0
+    return base
+
+
+def evaluation(trained: Path) -> tuple[dict, str]:
+    """metrics.json and report.html of the last evaluation."""
+    folder = trained / "model" / "evaluation"
+    return json.loads((folder / "metrics.json").read_text()), (folder / "report.html").read_text()
+
+
+def setting(page: str, name: str) -> str:
+    """A setting as the report has it."""
+    (value,) = re.findall(rf"<tr><td>{name}</td><td>(.*?)</td>", page)
+    return value
+
+
+def test_the_report_has_the_models_settings_and_its_worst_samples(trained: Path, tmp_path: Path) -> None:
+    other = write_fake(tmp_path / "other", make_fake((30, 30), seed=9))
+    assert run("-i", other, "-o", trained / "model", "-n", "--seed", 5) == 0
+    _, page = evaluation(trained)
+    told = {name: setting(page, name) for name in ("model", "epochs", "learning_rate", "split_by", "seed")}
+    assert told == {
+        "model": "mlp", "epochs": "2", "learning_rate": "0.003", "split_by": "block", "seed": "2",
+    }  # fmt: skip
+    assert "<title>Evaluation report: model</title>" in page
+    assert "<h2>Worst samples</h2>" in page
+    assert "No random forest stands beside the model here" in page
+    assert "The training's own report has one, measured on its test split." in page
+
+
+def test_worst_samples_are_shown_where_a_class_has_no_sample(trained: Path, tmp_path: Path) -> None:
+    fake = make_fake((30, 30), seed=9)
+    keep = fake.class_ids == 0
+    spec = replace(fake.spec, class_counts=(30, 0), samples=30)
+    one = Fake(
+        spec, fake.stored[keep], fake.valid[keep], fake.days[keep], fake.class_ids[keep], fake.rows[keep],
+        fake.cols[keep], [name for name, kept in zip(fake.ids, keep, strict=True) if kept],
+        fake.features[keep], {},
+    )  # fmt: skip
+    assert run("-i", write_fake(tmp_path / "one", one), "-o", trained / "model", "-n") == 0
+    found, page = evaluation(trained)
+    assert found["overall_accuracy"]["value"] < 1
+    assert "<h2>Worst samples</h2>" in page

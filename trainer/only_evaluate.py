@@ -1,0 +1,115 @@
+"""What ``dlts train-model -n`` does: measure a model folder on samples, and train nothing."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from dlts_beam import storage
+from dlts_beam.errors import DltsError
+from dlts_beam.spec import ModelSpec, SamplesSpec
+from dlts_beam.spec.model import DEFAULT_SAVED_MODEL
+from trainer import evaluate, report, split
+from trainer.dataset import check_agreement, read_samples, read_spec
+from trainer.export import check_loaded
+from trainer.folder import EVALUATION, REPORT_HTML, ModelFolder
+from trainer.models import find_architecture
+from trainer.options import prepared_days, sample_groups
+from trainer.prepared import prepare_samples
+from trainer.results import measured, predict_samples, write_results, wrong_section
+from trainer.run import CHECKED_SAMPLES
+from trainer.setup import say
+
+
+def evaluate_only(args: argparse.Namespace) -> int:
+    """Measure an existing model folder on samples; returns 0.
+
+    Samples that it was trained or validated on are left out, unless it was trained with ``-t 0``: then all
+    count. The files go to ``evaluation/`` in the model folder, so the training's own stay as they are.
+
+    Raises:
+        DltsError: the samples do not fit the model, none is left, or the model is not what was exported.
+    """
+    folder = ModelFolder(args.output_dir)
+    model_spec = folder.read_spec()
+    architecture = find_architecture(model_spec.architecture)
+    specs = [read_spec(path) for path in args.series_dir]
+    check_agreement(specs, args.series_dir)
+    check_fit(specs[0], model_spec, args.series_dir[0])
+    samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
+    path = folder.join(split.SPLITS_CSV)
+    known = split.from_csv(storage.read_text(path), path)
+    tested = "test" in known.values()
+    chosen = np.array([not tested or known.get(name, "test") == "test" for name in samples.ids.tolist()])
+    if not chosen.any():
+        raise DltsError(
+            f"all samples in {', '.join(args.series_dir)} were used to train the model in {folder.path}: "
+            "nothing is left to measure it on; give other samples"
+        )
+    say(
+        f"{int(chosen.sum())} of {len(samples)} samples are measured"
+        + ("" if tested else " (-t 0: all of them)")
+    )
+    prepared = prepare_samples(samples, model_spec.preparation)
+    model = folder.load_model(DEFAULT_SAVED_MODEL)
+    path, served = folder.model_path(DEFAULT_SAVED_MODEL), folder.serving_path(DEFAULT_SAVED_MODEL)
+    check_loaded(model, path, served, model_spec.serving, prepared[:CHECKED_SAMPLES])
+    groups = sample_groups(samples, args.split_by)
+    predictions = predict_samples(model, prepared, samples, np.flatnonzero(chosen), groups)
+    found = measured(
+        predictions.truth, predictions.predicted, predictions.groups, model_spec.classes.names, args.seed
+    )
+    found = {"split": "test" if tested else "all", "model": DEFAULT_SAVED_MODEL, **found}
+    say(evaluate.table(found))
+    inside = ModelFolder(folder.join(EVALUATION))
+    sections = [
+        wrong_section(
+            predictions,
+            samples,
+            prepared,
+            np.ones(len(samples), bool),
+            prepared_days(samples, model_spec.preparation),
+            model_spec.preparation.names,
+            model_spec.classes,
+        ),
+        report.section("Random forest", f"<p>{_no_forest(model_spec)}</p>"),
+        report.settings_section(model_spec.settings | model_spec.versions),
+    ]
+    title = f"Evaluation report: {storage.name(folder.path)}"
+    write_results(inside, found, model_spec.classes, found["split"], sections, title)
+    say(f"report: {inside.join(REPORT_HTML)}")
+    return 0
+
+
+def check_fit(spec: SamplesSpec, model: ModelSpec, folder: str) -> None:
+    """Samples fit a model where its bands are there and time steps, patch and classes agree.
+
+    Raises:
+        DltsError: what differs.
+    """
+    have = [band.name for band in spec.bands]
+    missing = [name for name in model.preparation.bands if name not in have]
+    problems = []
+    if missing:
+        problems.append(f"they have no band {', '.join(missing)}")
+    if model.preparation.timeline is None and len(spec.steps) != len(model.steps):
+        problems.append(f"they have {len(spec.steps)} time steps, the model takes {len(model.steps)}")
+    if model.serving.patch > 1 and spec.patch != model.serving.patch:
+        problems.append(f"their patch is {spec.patch}, the model takes {model.serving.patch}")
+    if spec.classes.names != model.classes.names or spec.classes.values != model.classes.values:
+        problems.append(
+            f"their classes are {', '.join(spec.classes.names)}, the model's {', '.join(model.classes.names)}"
+        )
+    if problems:
+        raise DltsError(f"the samples in {folder} do not fit the model: {'; '.join(problems)}")
+
+
+def _no_forest(model: ModelSpec) -> str:
+    told = (
+        "No random forest stands beside the model here: it would have to be trained, and an evaluation "
+        "trains nothing."
+    )
+    if "random_forest" in model.metrics:
+        told += f" The training's own report has one, measured on its {model.metrics['split']} split."
+    return told
