@@ -9,12 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from dlts_beam.errors import DltsError
-from dlts_beam.spec import ModelSpec, SeriesSpec, TimeStep
+from dlts_beam.spec import ModelSpec, SeriesSpec, Timeline, TimeStep
 from dlts_beam.spec.series import EPOCH
 from dlts_beam.tensors.timeline import timeline_days
 
 DATE_TOLERANCE = 8.0
 YEAR = 365.25
+_ROUNDING = 1e-6  # days: a timeline that was made to end with the series may miss its end by so much
 
 
 def check_fit(series: SeriesSpec, model: ModelSpec, tolerance: float = DATE_TOLERANCE) -> list[str]:
@@ -109,46 +110,91 @@ def _check_steps(series: SeriesSpec, model: ModelSpec, tolerance: float) -> list
             f"the model does not fit the series: it was trained on {wanted} time steps, and the series has"
             f" {found}" + ("; --start DATE chooses an interval of a longer series" if found > wanted else "")
         )
-    if not series.dated or any(step.time is None for step in model.steps):
+    if not series.dated or not dated(model.steps):
         which = "the model" if series.dated else "the series"
         return [f"{which} has no dates: only the number of time steps was compared with the other's"]
-    for ours, theirs in zip(series.steps, model.steps, strict=True):
-        apart = day_of_year_distance(ours.day, theirs.day)
-        if apart > tolerance:
-            raise DltsError(
-                f"the model does not fit the series: time step {ours.number} is of {ours.label}, the model's"
-                f" of {theirs.label}, {apart:.0f} days apart in the year, and --date-tolerance allows"
-                f" {tolerance:g}"
-            )
+    pair = first_apart(series.steps, model.steps, tolerance)
+    if pair is not None:
+        ours, theirs = pair
+        raise DltsError(
+            f"the model does not fit the series: time step {ours.number} is of {ours.label}, the model's"
+            f" of {theirs.label}, {_apart(ours, theirs):.0f} days apart in the year, and --date-tolerance"
+            f" allows {tolerance:g}"
+        )
     return []
 
 
 def _check_timeline(series: SeriesSpec, model: ModelSpec, tolerance: float) -> list[str]:
     timeline = model.preparation.timeline
     assert timeline is not None
-    model_dated = all(step.time is not None for step in model.steps)
-    if series.dated != model_dated:
-        who = "the series" if model_dated else "the model"
+    if series.dated != dated(model.steps):
+        who = "the model" if series.dated else "the series"
         raise DltsError(
             f"the model does not fit the series: its regular timeline counts in days, and {who} has no dates"
         )
-    targets = timeline_days(timeline, series.days)
-    half = 0.0 if timeline.method == "interpolate" else timeline.step / 2
-    first, last = targets[0] - half, targets[-1] + half
-    if first < series.days[0] - tolerance or last > series.days[-1] + max(tolerance, half * 2):
+    ends = uncovered(timeline, series.steps, tolerance)
+    if ends is not None:
         raise DltsError(
-            f"the model does not fit the series: its timeline runs from {_date(first, series)} to"
-            f" {_date(last, series)}, and the series from {series.steps[0].label} to {series.steps[-1].label}"
+            f"the model does not fit the series: its timeline runs from {ends[0]} to {ends[1]}, and the"
+            f" series from {series.steps[0].label} to {series.steps[-1].label}"
         )
-    if not timeline.relative or not series.dated:
-        return []
-    apart = day_of_year_distance(series.days[0], model.steps[0].day)
-    if apart > max(tolerance, timeline.step):
+    apart = seasons_apart(timeline, series.steps, model.steps, tolerance)
+    if apart is not None:
         raise DltsError(
             f"the model does not fit the series: the series begins at {series.steps[0].label}, the model's at"
             f" {model.steps[0].label}, {apart:.0f} days apart in the year; choose the interval with --start"
         )
     return []
+
+
+def dated(steps: Sequence[TimeStep]) -> bool:
+    """Whether every time step has a time."""
+    return all(step.time is not None for step in steps)
+
+
+def first_apart(
+    steps: Sequence[TimeStep], others: Sequence[TimeStep], tolerance: float = DATE_TOLERANCE
+) -> tuple[TimeStep, TimeStep] | None:
+    """The first two time steps of one number whose days of the year are more than ``tolerance`` days apart.
+
+    Returns:
+        None where there are none, and where one side has no dates to compare.
+    """
+    if not (dated(steps) and dated(others)):
+        return None
+    return next((pair for pair in zip(steps, others, strict=True) if _apart(*pair) > tolerance), None)
+
+
+def uncovered(
+    timeline: Timeline, steps: Sequence[TimeStep], tolerance: float = DATE_TOLERANCE
+) -> tuple[str, str] | None:
+    """First and last date of a timeline that reaches beyond a series; None where its time steps cover it."""
+    days = np.array([step.day for step in steps], np.float64)
+    targets = timeline_days(timeline, days)
+    half = 0.0 if timeline.method == "interpolate" else timeline.step / 2
+    first, last = float(targets[0]) - half, float(targets[-1]) + half
+    after = max(tolerance, half * 2) + _ROUNDING
+    if days[0] - tolerance - _ROUNDING <= first and last <= days[-1] + after:
+        return None
+    return _date(first, dated(steps)), _date(last, dated(steps))
+
+
+def seasons_apart(
+    timeline: Timeline,
+    steps: Sequence[TimeStep],
+    others: Sequence[TimeStep],
+    tolerance: float = DATE_TOLERANCE,
+) -> float | None:
+    """Days of the year between the beginnings of two series where a relative timeline asks for one season.
+
+    Returns:
+        None where the timeline takes both: it names days of the year itself, there are no dates to compare,
+        or the series begin within a step, or within ``tolerance`` days, of each other.
+    """
+    if not timeline.relative or not (dated(steps) and dated(others)):
+        return None
+    apart = _apart(steps[0], others[0])
+    return apart if apart > max(tolerance, timeline.step) else None
 
 
 def day_of_year_distance(first: float, second: float) -> float:
@@ -157,5 +203,12 @@ def day_of_year_distance(first: float, second: float) -> float:
     return min(apart, YEAR - apart)
 
 
-def _date(day: float, series: SeriesSpec) -> str:
-    return str((EPOCH + dt.timedelta(days=float(day))).date()) if series.dated else f"day {day:g}"
+def _apart(first: TimeStep, second: TimeStep) -> float:
+    return day_of_year_distance(first.day, second.day)
+
+
+def _date(day: float, is_dated: bool) -> str:
+    try:
+        return str((EPOCH + dt.timedelta(days=day)).date()) if is_dated else f"day {day:g}"
+    except OverflowError:  # beyond the year 9999
+        return f"{day:.0f} days after {EPOCH.date()}"

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from dlts_beam.errors import DltsError
+from dlts_beam.fit_rule import DATE_TOLERANCE
 from trainer.models import ARCHITECTURES
 from trainer.recipes import AUTO, AUTO_FLAGS
 from trainer.settings import DECAYS, OPTIMIZERS
@@ -91,6 +92,8 @@ def parse_args(
     args.members_given = members_given
     if args.folds and args.leave_out:
         raise DltsError("--folds and --leave-out are two ways to cross-validate: give one of them")
+    if not args.date_tolerance >= 0:
+        raise DltsError(f"--date-tolerance must be 0 days or more; got {args.date_tolerance:g}")
     return args
 
 
@@ -118,6 +121,9 @@ def _add_split_flags(parser: argparse.ArgumentParser) -> None:
     add("--leave-out", metavar="COLUMN", help="cross-validate too: leave out one value of it at a time")
     add("--random-forest", action=argparse.BooleanOptionalAction, default=True,
         help="put a random forest on the same samples beside the model (default: yes)")
+    add("--date-tolerance", type=float, default=DATE_TOLERANCE, metavar="DAYS",
+        help="how far the day of the year of a time step may be from that of the first folder or, with -n, "
+        "of the model (default: %(default)g)")
 
 
 def _add_training_flags(parser: argparse.ArgumentParser) -> None:

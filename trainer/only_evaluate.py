@@ -8,10 +8,12 @@ import numpy as np
 
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
+from dlts_beam.fit_rule import DATE_TOLERANCE
 from dlts_beam.spec import ModelSpec, SamplesSpec
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL
 from trainer import evaluate, report, split
 from trainer.dataset import check_agreement, read_samples, read_spec
+from trainer.dates import dates_problem
 from trainer.export import check_loaded
 from trainer.folder import EVALUATION, REPORT_HTML, ModelFolder
 from trainer.models import find_architecture
@@ -36,7 +38,8 @@ def evaluate_only(args: argparse.Namespace) -> int:
     architecture = find_architecture(model_spec.architecture)
     specs = [read_spec(path) for path in args.series_dir]
     check_agreement(specs, args.series_dir)
-    check_fit(specs[0], model_spec, args.series_dir[0])
+    for spec, path in zip(specs, args.series_dir, strict=True):
+        check_fit(spec, model_spec, path, args.date_tolerance)
     samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
     path = folder.join(split.SPLITS_CSV)
     known = split.from_csv(storage.read_text(path), path)
@@ -82,8 +85,13 @@ def evaluate_only(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_fit(spec: SamplesSpec, model: ModelSpec, folder: str) -> None:
-    """Samples fit a model where its bands are there and time steps, patch and classes agree.
+def check_fit(
+    spec: SamplesSpec, model: ModelSpec, folder: str, tolerance: float = DATE_TOLERANCE
+) -> None:
+    """Samples fit a model where its bands are there and time steps, dates, patch and classes agree.
+
+    Args:
+        tolerance: days by which the day of the year of a time step may differ from the model's.
 
     Raises:
         DltsError: what differs.
@@ -93,8 +101,12 @@ def check_fit(spec: SamplesSpec, model: ModelSpec, folder: str) -> None:
     problems = []
     if missing:
         problems.append(f"they have no band {', '.join(missing)}")
-    if model.preparation.timeline is None and len(spec.steps) != len(model.steps):
+    timeline = model.preparation.timeline
+    if timeline is None and len(spec.steps) != len(model.steps):
         problems.append(f"they have {len(spec.steps)} time steps, the model takes {len(model.steps)}")
+    else:
+        dates = dates_problem(spec.steps, model.steps, "the model's", timeline, tolerance)
+        problems += [] if dates is None else [dates]
     if model.serving.patch > 1 and spec.patch != model.serving.patch:
         problems.append(f"their patch is {spec.patch}, the model takes {model.serving.patch}")
     if spec.classes.names != model.classes.names or spec.classes.values != model.classes.values:

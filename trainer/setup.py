@@ -17,6 +17,7 @@ from dlts_beam.spec import PreparationSpec, SamplesSpec
 from dlts_beam.spec.samples import SAMPLES_JSON
 from trainer import split, statistics
 from trainer.dataset import Samples, check_agreement, read_samples, read_spec
+from trainer.dates import check_dates
 from trainer.devices import Devices, choose_devices, seed_everything
 from trainer.feed import FitData
 from trainer.fit import fit_model, write_models
@@ -102,6 +103,7 @@ def make_setup(args: argparse.Namespace) -> Setup:
     check_classes(specs)
     spec = specs[0]
     timeline = parse_timeline(args.timeline, args.composite, spec)
+    check_dates(specs, args.series_dir, timeline, args.date_tolerance)
     preparation = parse_preparation(spec, args.bands, args.index, timeline, args.min_valid)
     architecture.fit_shape(model_shape(spec, preparation))
     if storage.exists(storage.join(args.output_dir, SAMPLES_JSON)):

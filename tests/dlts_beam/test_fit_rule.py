@@ -100,6 +100,17 @@ def test_a_timeline_fits_any_series_that_covers_it(relative: bool) -> None:
         check_fit(series_of([None] * 8), model)
 
 
+@pytest.mark.parametrize("count", range(2, 40))
+def test_a_timeline_that_was_made_for_the_series_fits_it(count: int) -> None:
+    timeline = Timeline(start=0.0, step=80 / (count - 1), count=count, method="median")
+    assert check_fit(SERIES, model_of(SERIES, timeline), tolerance=0) == []
+
+
+def test_a_timeline_beyond_all_calendars_is_told() -> None:
+    with pytest.raises(DltsError, match="days after 1970-01-01"):
+        check_fit(SERIES, model_of(SERIES, Timeline(start=0.0, step=1e6, count=23)))
+
+
 def test_a_relative_timeline_must_begin_in_the_same_season() -> None:
     model = model_of(SERIES, Timeline(start=0.0, step=10, count=8))
     with pytest.raises(DltsError, match="the series begins at 2023-04-01"):

@@ -6,9 +6,12 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from dlts_beam.spec import TimeStep
 from tests.trainer.helpers import Fake, make_fake, write_fake
 from trainer.__main__ import main
 
@@ -26,6 +29,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_fake(base / "samples", make_fake((40, 40), seed=1))
     assert run("-i", base / "samples", "-o", base / "model", *MINI, "--split-by", "block") == 0
     return base
+
+
+def replace_spec(fake: Fake, **changes: Any) -> Fake:
+    """The same samples, of another series."""
+    return replace(fake, spec=replace(fake.spec, **changes))
 
 
 def evaluation(trained: Path) -> tuple[dict, str]:
@@ -67,3 +75,33 @@ def test_worst_samples_are_shown_where_a_class_has_no_sample(trained: Path, tmp_
     found, page = evaluation(trained)
     assert found["overall_accuracy"]["value"] < 1
     assert "<h2>Worst samples</h2>" in page
+
+
+def test_samples_of_another_season_do_not_fit(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = make_fake((10, 10), seed=9)
+    steps = tuple(TimeStep(k, f"{np.datetime64('2013-07-26') + 16 * k}") for k in range(6))
+    flags = ["-i", write_fake(tmp_path / "half", replace_spec(fake, steps=steps)), "-o", trained / "model"]
+    assert run(*flags, "-n") == 1
+    err = capsys.readouterr().err
+    assert "do not fit the model: their time step 0 is of 2013-07-26, the model's of 2011-01-26, 18" in err
+    assert run(*flags, "-n", "--date-tolerance", 183) == 0
+    assert run(*flags, "-n", "--date-tolerance", -1) == 1
+    assert "--date-tolerance must be 0 days or more; got -1" in capsys.readouterr().err
+    later = tuple(TimeStep(k, f"{np.datetime64('2013-01-29') + 16 * k}") for k in range(6))
+    folder = write_fake(tmp_path / "later", replace_spec(fake, steps=later))
+    assert run("-i", folder, "-o", trained / "model", "-n") == 0
+
+
+def test_training_refuses_dates_that_step_4_would(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["-i", trained / "samples", "-o", tmp_path / "m", *MINI]
+    assert run(*flags, "--timeline", "0/3520/160") == 1
+    assert "--timeline does not fit the samples in" in capsys.readouterr().err
+    steps = tuple(TimeStep(k, f"{np.datetime64('2011-07-26') + 16 * k}") for k in range(6))
+    other = write_fake(tmp_path / "half", replace_spec(make_fake((10, 10), seed=9), steps=steps))
+    assert run("-i", other, *flags) == 1
+    assert "cannot train one model: their time step 0 is of 2011-01-26" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
