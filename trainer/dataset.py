@@ -59,7 +59,7 @@ class Samples:
         ids: text (n,).
         class_ids: int64 (n,).
         x, y: float64 (n,), the pixel's centre in map units.
-        blocks: text (n,), the spatial block.
+        blocks: text (n,), the spatial block, of its own folder's size.
         features: int64 (n,), number of the point or polygon in its vector file.
         kept: text (n,) for each kept attribute.
         folders: int64 (n,), which part a sample belongs to.

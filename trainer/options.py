@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
+from dlts_beam.sampling import block_ids
 from dlts_beam.spec import IndexSpec, PreparationSpec, SamplesSpec, Timeline, sample_id
 from dlts_beam.tensors.preparation import band_positions
 from dlts_beam.tensors.timeline import timeline_days
@@ -100,15 +101,16 @@ def sample_groups(samples: Samples, by: str, flag: str = "--split-by") -> NDArra
     """The group of each sample, as text.
 
     ``sample`` means the pixel: two seasons of one pixel are no independent samples. Features that share a
-    pixel, in seasons of their own, are one ``polygon`` for the same reason.
+    pixel, in seasons of their own, are one ``polygon`` for the same reason. Of several folders, a ``block``
+    is of the largest size that any of them has: sizes follow from the extent, and blocks of two overlap.
 
     Raises:
-        DltsError: there is no such attribute in the samples.
+        DltsError: there is no such attribute in the samples, or blocks of several folders cannot be compared.
     """
     if by == "sample":
         return _pixels(samples)
     if by == "block":
-        return samples.blocks
+        return _blocks(samples, flag)
     if by == "polygon":
         pairs = zip(samples.folders.tolist(), samples.features.tolist(), strict=True)
         features = np.array([f"{folder}:{feature}" for folder, feature in pairs], np.str_)
@@ -120,6 +122,23 @@ def sample_groups(samples: Samples, by: str, flag: str = "--split-by") -> NDArra
         f"{flag} {by}: the samples carry no attribute of that name (there are: {known}); "
         f"extract them again with --keep {by}"
     )
+
+
+def _blocks(samples: Samples, flag: str) -> NDArray[np.str_]:
+    if len(samples.parts) == 1:
+        return samples.blocks
+    first = samples.parts[0]
+    for part in samples.parts[1:]:
+        if part.spec.grid.crs != first.spec.grid.crs:
+            raise DltsError(
+                f"{flag} block: the samples in {part.folder} and in {first.folder} have different coordinate "
+                "systems, so that their blocks cannot be compared; give a kept attribute instead, or extract "
+                "them from series in one coordinate system"
+            )
+    size = max(part.spec.block_size for part in samples.parts)
+    # As in their ids, or a pixel on a border of blocks may lie on either side by the grid it was read from.
+    x, y = np.round(samples.x, 6), np.round(samples.y, 6)
+    return np.array(block_ids(x, y, size), np.str_)
 
 
 def _pixels(samples: Samples) -> NDArray[np.str_]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dlts_beam.errors import DltsError
+from dlts_beam.grid import Grid
 from dlts_beam.spec import IndexSpec, Timeline
 from tests.trainer.helpers import make_fake, write_fake
 from trainer.dataset import read_samples
@@ -18,6 +19,7 @@ from trainer.options import (
     read_config,
     sample_groups,
 )
+from trainer.split import assign_splits
 
 SPEC = make_fake(steps=24).spec
 
@@ -74,6 +76,41 @@ def test_groups_and_days(tmp_path: Path) -> None:
     assert prepared_days(samples, plain) == (0.0, 16.0, 32.0, 48.0, 64.0, 80.0)
     regular = replace(plain, timeline=Timeline(4.0, 30.0, 3))
     assert prepared_days(samples, regular) == (0.0, 30.0, 60.0)
+
+
+def test_blocks_of_several_folders_are_of_one_size(tmp_path: Path) -> None:
+    first, second = make_fake((40, 40), seed=1), make_fake((40, 40), seed=1)
+    second.spec = replace(second.spec, block_size=330.0)  # a slightly larger extent
+    folders = [write_fake(tmp_path / "a", first), write_fake(tmp_path / "b", second)]
+    alone = read_samples(folders[1:])
+    assert sample_groups(alone, "block").tolist() == alone.blocks.tolist()
+    samples = read_samples(folders)
+    blocks, pixels = sample_groups(samples, "block"), sample_groups(samples, "sample")
+    assert set(blocks) == set(alone.blocks)
+    splits = assign_splits(samples.class_ids, blocks, 2, 0.15, 0.15)
+    for pixel in np.unique(pixels):
+        assert len(set(splits[pixels == pixel])) == 1
+
+
+def test_a_pixel_on_a_border_of_blocks_is_in_one_of_them(tmp_path: Path) -> None:
+    """Two grids give the centre of one pixel with rounding errors of their own."""
+    folders = []
+    for name, left in (("a", 0.0), ("b", -2e-9)):
+        fake = make_fake((20, 20), seed=3)
+        grid = Grid(fake.spec.grid.crs, (0.1, 0.0, left, 0.0, -0.1, 2e-9 + left), 40, 50)
+        fake.spec = replace(fake.spec, grid=grid, block_size=0.05)
+        folders.append(write_fake(tmp_path / name, fake))
+    samples = read_samples(folders)
+    blocks, pixels = sample_groups(samples, "block"), sample_groups(samples, "sample")
+    assert len(set(zip(blocks, pixels, strict=True))) == len(set(pixels)) == 40
+
+
+def test_blocks_of_two_coordinate_systems_are_refused(tmp_path: Path) -> None:
+    first, second = make_fake((4, 4), seed=1), make_fake((4, 4), seed=2)
+    second.spec = replace(second.spec, grid=replace(second.spec.grid, crs="EPSG:32722"))
+    samples = read_samples([write_fake(tmp_path / "a", first), write_fake(tmp_path / "b", second)])
+    with pytest.raises(DltsError, match=r"--split-by block: .*b and in .*a have different coordinate"):
+        sample_groups(samples, "block")
 
 
 def test_groups_with_a_place_in_common_are_one() -> None:
