@@ -125,8 +125,8 @@ class Run:
         )
         return evaluate.overall_accuracy(matrix), evaluate.macro_f1(matrix)
 
-    def interval(self, classes: int) -> tuple[float, float]:
-        """95 % interval of the overall accuracy."""
+    def interval(self, classes: int) -> tuple[float | None, float | None]:
+        """95 % interval of the overall accuracy; None and None where the samples are of one group."""
         truth, predicted = np.concatenate(self.truth), np.concatenate(self.predicted)
         names = [str(k) for k in range(classes)]
         found = evaluate.metrics(evaluate.confusion_matrix(truth, predicted, classes), names)
@@ -249,7 +249,7 @@ def _line(row: str, runs: Sequence[Run], classes: int) -> str:
     cells = (
         row,
         _spread(accuracies),
-        f"{low:.4f} to {high:.4f}",
+        "-" if low is None else f"{_shown(low)} to {_shown(high)}",
         _spread(scores),
         f"{runs[0].parameters:,}" if runs[0].parameters else "-",
         f"{np.mean(seconds):.0f}" if seconds else "-",

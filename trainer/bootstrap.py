@@ -12,6 +12,7 @@ from trainer import evaluate
 
 REPLICATES = 1000
 LEVEL = (2.5, 97.5)
+FEW_GROUPS = 10  # below so many the bootstrap's intervals are too narrow to be relied on
 _AT_ONCE = 50  # replicates drawn together
 
 
@@ -26,9 +27,12 @@ def resampled(
     """int64 (R, K, K): confusion matrices of test sets drawn with replacement, group by group.
 
     Samples of one group (a block, a polygon, a pixel) are drawn together: they are not independent, and an
-    interval that took them for such would be too narrow.
+    interval that took them for such would be too narrow. Of fewer than two groups there is nothing to draw,
+    and R is 0.
     """
     names, group_of = np.unique(groups, return_inverse=True)
+    if len(names) < 2:
+        return np.zeros((0, classes, classes), np.int64)
     cells = np.zeros((len(names), classes * classes))
     np.add.at(cells, (group_of, truth * classes + predicted), 1)
     generator = np.random.default_rng(seed)
@@ -42,7 +46,10 @@ def resampled(
 
 
 def add_intervals(found: dict[str, Any], matrices: NDArray[np.int64]) -> dict[str, Any]:
-    """The measures of ``evaluate.metrics`` with ``low`` and ``high`` beside each ``value``."""
+    """The measures of ``evaluate.metrics`` with ``low`` and ``high`` beside each ``value``.
+
+    Both are None where nothing was drawn, and where a measure is not defined.
+    """
     whole = {
         "overall_accuracy": [evaluate.overall_accuracy(matrix) for matrix in matrices],
         "kappa": [evaluate.kappa(matrix) for matrix in matrices],
@@ -70,6 +77,18 @@ def flawless(groups: int) -> str:
     return (
         f"no sample was wrong, which leaves a bootstrap nothing to draw: after {groups} independent groups of"
         f" samples, up to {1 - 0.05 ** (1 / groups):.1%} wrong ones elsewhere would be no surprise (95 %)"
+    )
+
+
+def caution(groups: int) -> str | None:
+    """What to say of intervals that few groups were drawn for; None where there are enough."""
+    if groups >= FEW_GROUPS:
+        return None
+    if groups < 2:
+        return "all samples measured are of one group, and an interval needs two or more: none is given"
+    return (
+        f"the samples measured are of {groups} independent groups only: the intervals are rough, and rather "
+        "too narrow than too wide"
     )
 
 

@@ -97,13 +97,14 @@ def table(found: dict[str, Any]) -> str:
         lines.append(f"{name:<{width}} {cells[0]:>10} {cells[1]:>8} {cells[2]:>8} {row['support']:>8}")
     whole = (("overall accuracy", "overall_accuracy"), ("kappa", "kappa"), ("macro F1", "macro_f1"))
     lines += [f"{title}: {_shown(found[key]['value'])}{_interval(found[key])}" for title, key in whole]
-    if "note" in found:
-        lines.append(f"note: {found['note']}")
+    lines += [f"{key}: {found[key]}" for key in ("note", "caution") if key in found]
     if "random_forest" in found:
         lines.append(f"random forest on the same samples: {_both(found['random_forest'])}")
     if "cross_validation" in found:
         cross = found["cross_validation"]
         lines.append(f"cross-validation ({cross['how']}): {_both(cross)}")
+        if "caution" in cross:
+            lines.append(f"caution: in cross-validation, {cross['caution']}")
         if "random_forest" in cross:
             lines.append(f"cross-validation of the random forest: {_both(cross['random_forest'])}")
     return "\n".join(lines)

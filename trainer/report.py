@@ -94,6 +94,7 @@ def comparison_section(found: Mapping[str, Any]) -> str:
     cells = [[title, *(_with_interval(one[key]) for key in keys)] for title, one in rows]
     parts = [rows_table(("", "overall accuracy", "kappa", "macro F1"), cells)]
     if cross:
+        parts += [note(f"In cross-validation, {cross['caution']}.")] if "caution" in cross else []
         head = list(cross["folds"][0])
         parts.append(rows_table(head, [[row[name] for name in head] for row in cross["folds"]]))
     return section("Beside a random forest" if "random_forest" in found else "Cross-validation", *parts)

@@ -65,10 +65,14 @@ def measured(
     names: Sequence[str],
     seed: int,
 ) -> dict[str, Any]:
-    """All measures with their intervals."""
+    """All measures with their intervals; ``note`` and ``caution`` say what these do not."""
     found = evaluate.metrics(evaluate.confusion_matrix(truth, predicted, len(names)), names)
+    independent = len(np.unique(groups))
     if found["overall_accuracy"]["value"] == 1:
-        found["note"] = bootstrap.flawless(len(np.unique(groups)))
+        found["note"] = bootstrap.flawless(independent)
+    caution = bootstrap.caution(independent)
+    if caution is not None:
+        found["caution"] = caution
     return bootstrap.add_intervals(found, bootstrap.resampled(truth, predicted, groups, len(names), seed))
 
 
@@ -93,8 +97,7 @@ def write_results(
     colours = [row.colour for row in classes.rows]
     accuracy = report.accuracy_section(found, colours, part, png)
     notes = [] if part == "test" else [report.note(f"Measured on the {part} split: the figures flatter.")]
-    if "note" in found:
-        notes.append(report.note(found["note"]))
+    notes += [report.note(found[key]) for key in ("note", "caution") if key in found]
     storage.write_text(
         folder.join(REPORT_HTML),
         report.page(

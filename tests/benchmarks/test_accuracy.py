@@ -57,6 +57,12 @@ def test_a_loss_is_printed_as_a_loss() -> None:
     assert "3 of 6 samples worse" in page(records)
 
 
+def test_samples_of_one_group_have_no_interval() -> None:
+    told = TOLD | {"groups": [0] * 6}
+    records = [told, _fold("auto", 1, 0, auto="010"), _fold("auto", 1, 1, auto="000")]
+    assert "| auto | 0.6667 (one run) | - | " in page(records)
+
+
 def test_the_page_says_how_auto_was_put_together() -> None:
     said = " ".join(HEAD.split())
     assert "no training setting and no number of epochs was chosen on a test fold" in said

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainer import evaluate
-from trainer.bootstrap import add_intervals, flawless, resampled
+from trainer.bootstrap import FEW_GROUPS, add_intervals, caution, flawless, resampled
 
 
 def draw(count: int, right: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -58,3 +58,21 @@ def test_undefined_measures_have_no_interval() -> None:
 def test_no_error_is_no_proof() -> None:
     assert "after 43 independent groups of samples, up to 6.7% wrong ones" in flawless(43)
     assert "up to 95.0% wrong ones" in flawless(1)
+
+
+def test_one_group_has_no_interval() -> None:
+    truth, predicted = draw(30, 0.5)
+    found = intervals(truth, predicted, np.full(30, "north"))
+    share = round(float((truth == predicted).mean()), 6)
+    assert found["overall_accuracy"] == {"value": share, "low": None, "high": None}
+    entries = [found["kappa"], found["macro_f1"], *(found["classes"][k]["f1"] for k in "abc")]
+    assert all(entry["value"] is not None and entry["low"] is entry["high"] is None for entry in entries)
+    two = intervals(truth, predicted, np.where(np.arange(30) < 15, "north", "south"))
+    assert two["overall_accuracy"]["low"] is not None
+
+
+def test_few_groups_are_told() -> None:
+    assert "of one group" in (caution(1) or "")
+    assert "of 3 independent groups only" in (caution(3) or "")
+    assert caution(FEW_GROUPS - 1) is not None
+    assert caution(FEW_GROUPS) is None

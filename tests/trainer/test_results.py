@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from dlts_beam.spec import PreparationSpec
 from tests.trainer.helpers import make_fake, write_fake
-from trainer import statistics
+from trainer import evaluate, statistics
 from trainer.dataset import read_samples
 from trainer.folder import ModelFolder
 from trainer.prepared import prepare_samples
@@ -42,6 +44,33 @@ def test_the_report_shows_the_worst_samples_and_loads_nothing(tmp_path: Path) ->
     assert list((tmp_path / "m" / "log" / "test").iterdir())
     predictions = Predictions(places, truth, truth, probabilities, samples.ids[places])
     assert wrong_section(predictions, samples, prepared, training, range(6), ("b1", "b2"), classes) == ""
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [(1, "all samples measured are of one group"), (3, "of 3 independent groups only"), (12, None)],
+)
+def test_few_groups_are_told_on_the_terminal_and_in_the_report(
+    tmp_path: Path, groups: int, told: str | None
+) -> None:
+    truth = np.arange(24) % 2
+    predicted, group = np.where(np.arange(24) < 4, 1 - truth, truth), (np.arange(24) % groups).astype(str)
+    measures = measured(truth, predicted, group, NAMES, 2)
+    cross = {"how": "2 folds", "folds": [{"fold": 1}], **measures}
+    found = {"split": "test", **measures, "cross_validation": cross}
+    table = evaluate.table(found)
+    write_results(ModelFolder(str(tmp_path)), found, make_fake().spec.classes, "test", [])
+    page = (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "metrics.json").read_text()) == found
+    assert ("95 % interval" in table) == (groups > 1)
+    if told is None:
+        assert "caution" not in found
+        assert "caution" not in table
+        return
+    assert f"\ncaution: {found['caution']}" in table
+    assert "\ncaution: in cross-validation, " in table
+    assert told in found["caution"]
+    assert page.count(told) == 2
 
 
 def test_clouds_left_in_are_told_from_clean_series() -> None:
