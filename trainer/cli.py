@@ -33,6 +33,8 @@ other look alike, so such figures flatter: use --split-by block (or a column) to
 places it has not seen.
 """
 
+SPLIT_BY = "sample"  # what stays whole unless --split-by says otherwise
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of step 3."""
@@ -77,7 +79,8 @@ def parse_args(
     """Parse, by default as train-model does.
 
     ``--model auto`` puts its settings in the place of all defaults that no flag replaces. ``members_given``
-    says whether ``--members`` was a flag: only then does it win over ``--model-config``.
+    says whether ``--members`` was a flag: only then does it win over ``--model-config``. With ``-n``,
+    ``split_by`` stays None where no flag sets it: the model folder knows how the model was split.
 
     Raises:
         DltsError: two flags exclude each other.
@@ -90,6 +93,8 @@ def parse_args(
         args = parser.parse_args(argv)
         args.model = AUTO_FLAGS["model"]
     args.members_given = members_given
+    if args.split_by is None and not args.only_evaluate:
+        args.split_by = SPLIT_BY
     if args.folds and args.leave_out:
         raise DltsError("--folds and --leave-out are two ways to cross-validate: give one of them")
     if not args.date_tolerance >= 0:
@@ -112,9 +117,10 @@ class _ListModels(argparse.Action):
 
 def _add_split_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("split and evaluation").add_argument
-    add("--split-by", default="sample", metavar="GROUP",
+    add("--split-by", metavar="GROUP",
         help="what stays whole on one side: sample (a pixel, with all its seasons), block (spatial blocks; "
-        "of several folders, all of the largest size), polygon, or a kept attribute (default: %(default)s)")
+        "of several folders, all of the largest size), polygon, or a kept attribute (default: sample; "
+        "with -n: as the model was split)")
     add("--split-column", metavar="COLUMN",
         help="a kept attribute that says train, validation or test; overrides -v and -t")
     add("--folds", type=int, metavar="K", help="cross-validate too: K folds by the groups of --split-by")

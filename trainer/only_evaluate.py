@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
@@ -12,7 +13,8 @@ from dlts_beam.fit_rule import DATE_TOLERANCE
 from dlts_beam.spec import ModelSpec, SamplesSpec
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL
 from trainer import evaluate, report, split
-from trainer.dataset import check_agreement, read_samples, read_spec
+from trainer.cli import SPLIT_BY
+from trainer.dataset import Samples, check_agreement, read_samples, read_spec
 from trainer.dates import dates_problem
 from trainer.export import check_loaded
 from trainer.folder import EVALUATION, REPORT_HTML, ModelFolder
@@ -58,7 +60,7 @@ def evaluate_only(args: argparse.Namespace) -> int:
     model = folder.load_model(DEFAULT_SAVED_MODEL)
     path, served = folder.model_path(DEFAULT_SAVED_MODEL), folder.serving_path(DEFAULT_SAVED_MODEL)
     check_loaded(model, path, served, model_spec.serving, prepared[:CHECKED_SAMPLES])
-    groups = sample_groups(samples, args.split_by)
+    groups = _groups(samples, args.split_by, model_spec)
     predictions = predict_samples(model, prepared, samples, np.flatnonzero(chosen), groups)
     found = measured(
         predictions.truth, predictions.predicted, predictions.groups, model_spec.classes.names, args.seed
@@ -115,6 +117,24 @@ def check_fit(
         )
     if problems:
         raise DltsError(f"the samples in {folder} do not fit the model: {'; '.join(problems)}")
+
+
+def _groups(samples: Samples, asked: str | None, model: ModelSpec) -> NDArray[np.str_]:
+    """What the intervals are drawn by: as asked for, or else what stayed whole when the model was trained."""
+    if asked is not None:
+        return sample_groups(samples, asked)
+    own = str(model.settings.get("split_by", SPLIT_BY))
+    try:
+        groups = sample_groups(samples, own)
+    except DltsError as error:
+        say(
+            f"the model was split by {own}, and these samples cannot be grouped so: intervals are drawn by "
+            f"{SPLIT_BY}, which may be too narrow ({error})"
+        )
+        return sample_groups(samples, SPLIT_BY)
+    if own != SPLIT_BY:
+        say(f"intervals are drawn by {own}, as the model was split")
+    return groups
 
 
 def _no_forest(model: ModelSpec) -> str:

@@ -105,3 +105,32 @@ def test_training_refuses_dates_that_step_4_would(
     assert run("-i", other, *flags) == 1
     assert "cannot train one model: their time step 0 is of 2011-01-26" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()
+
+
+def test_intervals_are_drawn_as_the_model_was_split(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["-i", trained / "samples", "-o", trained / "model", "-n"]
+    first = json.loads((trained / "model" / "metrics.json").read_text())
+    assert run(*flags) == 0
+    by_block = evaluation(trained)[0]["overall_accuracy"]
+    assert by_block == first["overall_accuracy"]
+    assert "intervals are drawn by block, as the model was split" in capsys.readouterr().out
+    assert run(*flags, "--split-by", "sample") == 0
+    assert evaluation(trained)[0]["overall_accuracy"] != by_block
+
+
+def test_samples_without_the_models_groups_are_drawn_one_by_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = make_fake((40, 40), seed=1)
+    fake.kept["farm"] = [f"farm {k % 9}" for k in range(80)]
+    flags = ["-i", write_fake(tmp_path / "farms", fake), "-o", tmp_path / "m"]
+    assert run(*flags, *MINI, "--split-by", "farm", "--no-random-forest") == 0
+    other = write_fake(tmp_path / "other", make_fake((10, 10), seed=9))
+    assert run("-i", other, "-o", tmp_path / "m", "-n") == 0
+    out = capsys.readouterr().out
+    assert "the model was split by farm, and these samples cannot be grouped so: intervals are drawn" in out
+    assert "The training's own report has one" not in (tmp_path / "m/evaluation/report.html").read_text()
+    assert run("-i", other, "-o", tmp_path / "m", "-n", "--split-by", "farm") == 1
+    assert "--split-by farm: the samples carry no attribute of that name" in capsys.readouterr().err
