@@ -23,6 +23,7 @@ from trainer.options import prepared_days, sample_groups
 from trainer.prepared import prepare_samples
 from trainer.results import measured, predict_samples, write_results, wrong_section
 from trainer.run import CHECKED_SAMPLES
+from trainer.seen import seen
 from trainer.setup import say
 
 
@@ -30,7 +31,8 @@ def evaluate_only(args: argparse.Namespace) -> int:
     """Measure an existing model folder on samples; returns 0.
 
     Samples that it was trained or validated on are left out, unless it was trained with ``-t 0``: then all
-    count. The files go to ``evaluation/`` in the model folder, so the training's own stay as they are.
+    count. The same pixel in another season is measured, and told. The files go to ``evaluation/`` in the
+    model folder, so the training's own stay as they are.
 
     Raises:
         DltsError: the samples do not fit the model, none is left, or the model is not what was exported.
@@ -43,19 +45,14 @@ def evaluate_only(args: argparse.Namespace) -> int:
     for spec, path in zip(specs, args.series_dir, strict=True):
         check_fit(spec, model_spec, path, args.date_tolerance)
     samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
-    path = folder.join(split.SPLITS_CSV)
-    known = split.from_csv(storage.read_text(path), path)
-    tested = "test" in known.values()
-    chosen = np.array([not tested or known.get(name, "test") == "test" for name in samples.ids.tolist()])
-    if not chosen.any():
-        raise DltsError(
-            f"all samples in {', '.join(args.series_dir)} were used to train the model in {folder.path}: "
-            "nothing is left to measure it on; give other samples"
+    chosen, tested, elsewhen = _choose(samples, folder)
+    cautions = []
+    if elsewhen:
+        cautions.append(
+            f"{elsewhen} of the measured samples lie on pixels that the model was trained on in another "
+            "season: the figures may flatter"
         )
-    say(
-        f"{int(chosen.sum())} of {len(samples)} samples are measured"
-        + ("" if tested else " (-t 0: all of them)")
-    )
+        say(f"caution: {cautions[0]}")
     prepared = prepare_samples(samples, model_spec.preparation)
     model = folder.load_model(DEFAULT_SAVED_MODEL)
     path, served = folder.model_path(DEFAULT_SAVED_MODEL), folder.serving_path(DEFAULT_SAVED_MODEL)
@@ -66,9 +63,12 @@ def evaluate_only(args: argparse.Namespace) -> int:
         predictions.truth, predictions.predicted, predictions.groups, model_spec.classes.names, args.seed
     )
     found = {"split": "test" if tested else "all", "model": DEFAULT_SAVED_MODEL, **found}
+    if elsewhen:
+        found["trained_in_another_season"] = elsewhen
     say(evaluate.table(found))
     inside = ModelFolder(folder.join(EVALUATION))
     sections = [
+        *(report.note(f"{told}.") for told in cautions),
         wrong_section(
             predictions,
             samples,
@@ -85,6 +85,30 @@ def evaluate_only(args: argparse.Namespace) -> int:
     write_results(inside, found, model_spec.classes, found["split"], sections, title)
     say(f"report: {inside.join(REPORT_HTML)}")
     return 0
+
+
+def _choose(samples: Samples, folder: ModelFolder) -> tuple[NDArray[np.bool_], bool, int]:
+    """Which samples are measured, bool (n,).
+
+    Returns:
+        These; whether the model has a test split; how many of them the model was trained on in other seasons.
+
+    Raises:
+        DltsError: none is left.
+    """
+    path = folder.join(split.SPLITS_CSV)
+    lines = split.from_csv(storage.read_text(path), path)
+    known = seen(lines, samples, path)
+    tested = any(line.split == "test" for line in lines)
+    chosen = ~known.used if tested else np.ones(len(samples), bool)
+    if not chosen.any():
+        told = ", ".join(part.folder for part in samples.parts)
+        raise DltsError(
+            f"all samples in {told} were used to train the model in {folder.path}: nothing is left to "
+            "measure it on; give other samples"
+        )
+    say(f"{chosen.sum()} of {len(samples)} samples are measured" + ("" if tested else " (-t 0: all of them)"))
+    return chosen, tested, int((chosen & known.trained_elsewhen).sum())
 
 
 def check_fit(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dlts_beam import __version__, storage
 from dlts_beam.spec import ModelSpec, ServingSpec, digest_of
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL, SAVED_MODELS
-from trainer import evaluate, report, split, statistics
+from trainer import evaluate, report, seen, split, statistics
 from trainer.crossval import check_folds, cross_validate
 from trainer.export import export_serving, serving_digest
 from trainer.folder import REPORT_HTML, ModelFolder
@@ -60,7 +60,7 @@ def train(args: argparse.Namespace) -> int:
         check_folds(setup, args)
     check_buildable(setup)
     folder = ModelFolder(args.output_dir)
-    splits_csv = split.to_csv(samples.ids, splits, [names[k] for k in samples.class_ids.tolist()])
+    splits_csv = seen.splits_table(samples, splits, names)
     key = _key(args, setup, splits_csv)
     chief = setup.devices.is_chief
     if chief:

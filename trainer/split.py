@@ -7,9 +7,11 @@ seed and the group's name, so the same samples get the same split on every machi
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import hashlib
 import io
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,9 @@ _ALIASES = {
     "valid": "validation", "test": "test", "testing": "test",
 }  # fmt: skip
 
+_COLUMNS = ("id", "split", "class", "pixel", "season")
 Texts = NDArray[np.str_]
+Season = tuple[dt.date, dt.date]  # first and last date of a series
 
 
 def assign_splits(
@@ -157,29 +161,61 @@ def table(splits: Texts, class_ids: NDArray[np.int64], class_names: Sequence[str
     return "\n".join([*lines, line("all", [int((splits == part).sum()) for part in parts])])
 
 
-def to_csv(ids: Texts, splits: Texts, classes: Sequence[str]) -> str:
-    """``splits.csv``: id, split, class name of every sample."""
+class Line(NamedTuple):
+    """A line of ``splits.csv``.
+
+    Attributes:
+        id, split: of the sample.
+        pixel: names its pixel; None in a file that an older version wrote.
+        season: first and last date of its series; None where it has no dates.
+    """
+
+    id: str
+    split: str
+    pixel: str | None = None
+    season: Season | None = None
+
+
+def to_csv(
+    ids: Texts, splits: Texts, classes: Sequence[str], pixels: Texts, seasons: Sequence[Season | None]
+) -> str:
+    """``splits.csv``: id, split, class name, pixel and season (``2019-09-01/2020-08-28``) of every sample."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("id", "split", "class"))
-    writer.writerows(zip(ids.tolist(), splits.tolist(), classes, strict=True))
+    writer.writerow(_COLUMNS)
+    told = ["" if season is None else f"{season[0]}/{season[1]}" for season in seasons]
+    writer.writerows(zip(ids.tolist(), splits.tolist(), classes, pixels.tolist(), told, strict=True))
     return text.getvalue()
 
 
-def from_csv(text: str, where: str) -> dict[str, str]:
-    """Split by id, from ``splits.csv``.
+def from_csv(text: str, where: str) -> list[Line]:
+    """The lines of ``splits.csv``; one that an older version wrote, without pixel and season, is read too.
 
     Raises:
         DltsError: the file is not one of ours.
     """
-    rows = list(csv.reader(io.StringIO(text)))
-    if not rows or rows[0] != ["id", "split", "class"] or any(len(row) != 3 for row in rows):
-        raise DltsError(f"{where} is not a table of splits with the columns id, split, class")
+    head, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+    if tuple(head) not in (_COLUMNS, _COLUMNS[:3]) or any(len(row) != len(head) for row in rows):
+        raise DltsError(f"{where} is not a table of splits with the columns {', '.join(_COLUMNS)}")
     known = (*SPLITS, UNUSED)
-    wrong = next((row for row in rows[1:] if row[1] not in known), None)
+    wrong = next((row for row in rows if row[1] not in known), None)
     if wrong is not None:
         raise DltsError(f"{where}: sample {wrong[0]} has the split {wrong[1]!r}; it must be one of {known}")
-    return {row[0]: row[1] for row in rows[1:]}
+    if len(head) == 3:
+        return [Line(row[0], row[1]) for row in rows]
+    return [Line(row[0], row[1], row[3], _season(row[4], row[0], where)) for row in rows]
+
+
+def _season(text: str, sample: str, where: str) -> Season | None:
+    if not text:
+        return None
+    try:
+        first, last = map(dt.date.fromisoformat, text.split("/"))
+    except ValueError as error:
+        raise DltsError(
+            f"{where}: sample {sample} has the season {text!r}; it must look like 2019-09-01/2020-08-28"
+        ) from error
+    return first, last
 
 
 def _digest(seed: int, name: str) -> int:

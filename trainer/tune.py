@@ -24,7 +24,6 @@ from dlts_beam.spec import digest_of
 from trainer.cli import build_parser as train_parser
 from trainer.cli import parse_args
 from trainer.settings import MOST_SEED
-from trainer.split import to_csv
 from trainer.start import load_tensorflow
 
 if TYPE_CHECKING:
@@ -179,8 +178,9 @@ def _study_name(args: argparse.Namespace, setup: Setup, splits: NDArray[np.str_]
 
     What ``--model-config`` and ``quality.csv`` say counts, not where they lie.
     """
-    names, samples = setup.spec.classes.names, setup.samples
-    of_samples = to_csv(samples.ids, splits, [names[k] for k in samples.class_ids.tolist()])
+    from trainer.seen import splits_table
+
+    of_samples = splits_table(setup.samples, splits, setup.spec.classes.names)
     weights = hashlib.sha256(setup.quality.tobytes()).hexdigest()
     flags = {name: value for name, value in vars(args).items() if name not in NOT_IN_NAME}
     return digest_of([flags, setup.config, setup.spec, of_samples, weights])

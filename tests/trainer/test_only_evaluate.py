@@ -134,3 +134,31 @@ def test_samples_without_the_models_groups_are_drawn_one_by_one(
     assert "The training's own report has one" not in (tmp_path / "m/evaluation/report.html").read_text()
     assert run("-i", other, "-o", tmp_path / "m", "-n", "--split-by", "farm") == 1
     assert "--split-by farm: the samples carry no attribute of that name" in capsys.readouterr().err
+
+
+def test_the_season_that_trained_is_not_taken_for_the_one_that_tests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same places in two years have the same ids; 2011 trains, 2012 tests."""
+    first, second = make_fake((40, 40), seed=1), make_fake((40, 40), seed=1)
+    first.kept["split"] = ["train" if k % 4 else "val" for k in range(80)]
+    second.kept["split"] = ["test"] * 80
+    second.days += 365
+    early, late = write_fake(tmp_path / "y11", first), write_fake(tmp_path / "y12", second)
+    model = tmp_path / "m"
+    flags = ["-i", early, "-i", late, "-o", model, *MINI, "--no-random-forest", "--split-column", "split"]
+    assert run(*flags) == 0
+    assert run("-i", early, "-o", model, "-n") == 1
+    assert "were used to train the model" in capsys.readouterr().err
+    assert run("-i", late, "-o", model, "-n") == 0
+    told = "80 of the measured samples lie on pixels that the model was trained on in another season"
+    out = capsys.readouterr().out
+    assert "80 of 80 samples are measured" in out
+    assert f"caution: {told}" in out
+    assert told in (model / "evaluation" / "report.html").read_text()
+    assert json.loads((model / "evaluation/metrics.json").read_text())["trained_in_another_season"] == 80
+    lines = (model / "splits.csv").read_text().splitlines()
+    assert lines[0] == "id,split,class,pixel,season"
+    (model / "splits.csv").write_text("\n".join(line.rsplit(",", 2)[0] for line in lines) + "\n")
+    assert run("-i", late, "-o", model, "-n") == 1
+    assert re.search(r"splits\.csv has sample \w+ in two splits", capsys.readouterr().err)

@@ -68,7 +68,8 @@ def test_the_model_folder_is_complete(trained: Path) -> None:
 def test_metrics_are_those_of_the_test_split(trained: Path) -> None:
     model = trained / "model"
     found = json.loads((model / "metrics.json").read_text())
-    splits = from_csv((model / "splits.csv").read_text(), "splits.csv")
+    lines = from_csv((model / "splits.csv").read_text(), "splits.csv")
+    splits = {line.id: line.split for line in lines}
     assert found["split"] == "test"
     assert found["samples"] == list(splits.values()).count("test") == 14
     spec = ModelSpec.from_json((model / "model.json").read_text())
@@ -102,7 +103,8 @@ def test_only_evaluate_on_other_samples_counts_all(trained: Path, tmp_path: Path
     other = write_fake(tmp_path / "other", make_fake((10, 10, 10), seed=5, patch=1))
     assert run("-i", other, "-o", trained / "model", "-n") == 0
     found = json.loads((trained / "model" / "evaluation" / "metrics.json").read_text())
-    known = from_csv((trained / "model" / "splits.csv").read_text(), "")
+    lines = from_csv((trained / "model" / "splits.csv").read_text(), "")
+    known = {line.id: line.split for line in lines}
     names = make_fake((10, 10, 10), seed=5).ids
     assert found["samples"] == sum(known.get(name, "test") == "test" for name in names)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from dlts_beam.errors import DltsError
 from trainer.split import (
+    Line,
     assign_folds,
     assign_splits,
     check_splits,
@@ -134,10 +136,16 @@ def test_a_column_may_hold_the_split() -> None:
 
 def test_csv_round_trip_and_table() -> None:
     ids, splits = np.array(["a", "b"]), np.array(["train", "test"])
-    text = to_csv(ids, splits, ["forest, old", "soy"])
-    assert from_csv(text, "splits.csv") == {"a": "train", "b": "test"}
-    with pytest.raises(DltsError, match="not a table of splits"):
-        from_csv("id,part\n", "splits.csv")
+    season = (dt.date(2019, 9, 1), dt.date(2020, 8, 28))
+    text = to_csv(ids, splits, ["forest, old", "soy"], np.array(["p", "q"]), [season, None])
+    assert text.splitlines()[1] == 'a,train,"forest, old",p,2019-09-01/2020-08-28'
+    assert from_csv(text, "splits.csv") == [Line("a", "train", "p", season), Line("b", "test", "q", None)]
+    assert from_csv("id,split,class\na,test,soy\n", "splits.csv") == [Line("a", "test")]
+    for wrong in ("", "id,part\n", "id,split,class\na,test,soy,p,\n"):
+        with pytest.raises(DltsError, match="not a table of splits with the columns id, split, class, pixel"):
+            from_csv(wrong, "splits.csv")
+    with pytest.raises(DltsError, match=r"splits.csv: sample a has the season '2019'; it must look like"):
+        from_csv(text.replace("2019-09-01/2020-08-28", "2019"), "splits.csv")
     shown = table(splits, np.array([0, 1]), ["forest, old", "soy"]).splitlines()
     assert shown[1].split() == ["forest,", "old", "1", "0", "0"]
     assert shown[-1].split() == ["all", "1", "0", "1"]
@@ -148,7 +156,8 @@ def test_samples_that_are_not_trusted_are_left_out_of_training_alone() -> None:
     left = leave_out(splits, np.array([False, False, False, True, True]))
     assert left.tolist() == ["unused", "test", "validation", "train", "test"]
     ids, classes = np.array(list("abcde")), np.array([0, 0, 1, 1, 1])
-    assert from_csv(to_csv(ids, left, list("xxyyy")), "splits.csv") == dict(zip(ids, left, strict=True))
+    lines = from_csv(to_csv(ids, left, list("xxyyy"), ids, [None] * 5), "splits.csv")
+    assert [(line.id, line.split) for line in lines] == list(zip(ids, left, strict=True))
     shown = table(left, classes, ["x", "y"])
     assert [line.split() for line in shown.splitlines()] == [
         ["class", "train", "validation", "test", "unused"],
