@@ -85,6 +85,7 @@ def parse_args(
     Raises:
         DltsError: two flags exclude each other.
     """
+    measures = parser is None  # other commands take these flags too, and none of them -n
     parser = build_parser() if parser is None else parser
     args = parser.parse_args(argv)
     members_given = args.members is not None
@@ -93,7 +94,7 @@ def parse_args(
         args = parser.parse_args(argv)
         args.model = AUTO_FLAGS["model"]
     args.members_given = members_given
-    if args.split_by is None and not args.only_evaluate:
+    if args.split_by is None and not (measures and args.only_evaluate):
         args.split_by = SPLIT_BY
     if args.folds and args.leave_out:
         raise DltsError("--folds and --leave-out are two ways to cross-validate: give one of them")

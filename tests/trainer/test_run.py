@@ -223,6 +223,14 @@ def test_flags_of_the_user_win_over_auto() -> None:
     assert (plain.model, plain.learning_rate, plain.members) == ("conv_bilstm", 5e-5, None)
 
 
+def test_only_an_evaluation_leaves_the_groups_to_the_model() -> None:
+    flags = ["-i", "a", "-o", "b"]
+    assert parse_args(flags).split_by == parse_args([*flags, "--model", "auto"]).split_by == "sample"
+    assert parse_args([*flags, "-n"]).split_by is None
+    assert parse_args([*flags, "-n", "--split-by", "block"]).split_by == "block"
+    assert parse_args([*flags, "-n"], build_parser()).split_by == "sample"
+
+
 def _bad(tmp_path: Path, fake: object, *flags: object) -> list[object]:
     write_fake(tmp_path / "s", fake)  # type: ignore[arg-type]
     return ["-i", tmp_path / "s", "-o", tmp_path / "m", "-e", 1, *flags]
