@@ -199,7 +199,7 @@ def listing_phase(folder: Path) -> Iterator[Figures]:
 
     planned = plan(folder)
     yield {}
-    size = bytes_to_read(planned.job.series, planned.job.tasks)
+    size = bytes_to_read(planned.job.series, planned.bands, planned.job.tasks)
     yield {"to_read_gb": round(size / 1e9), "geojson_mb": megabytes(tiles_geojson(planned.job))}
 
 

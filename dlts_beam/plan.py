@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,8 +119,9 @@ def make_plan(series: SeriesSpec, model: ModelSpec, tile: int, memory: int) -> P
             f"--memory {memory // MIB} MiB is too little for this series and model: a worker needs at least"
             f" {math.ceil(least / MIB)} MiB"
         )
+    block = source_block(series, model.preparation.bands)
     high, wide = min(tile, series.grid.height), min(tile, series.grid.width)
-    height, width = _largest(high, wide, halo, (memory - BASE_BYTES) // per_pixel, source_block(series))
+    height, width = _largest(high, wide, halo, (memory - BASE_BYTES) // per_pixel, block)
     return Plan(
         tile=tile,
         window_height=height,
@@ -130,9 +132,10 @@ def make_plan(series: SeriesSpec, model: ModelSpec, tile: int, memory: int) -> P
     )
 
 
-def source_block(series: SeriesSpec) -> tuple[int, int]:
-    """Height and width of the largest storage block among the files."""
-    return max(file.block[0] for file in series.files), max(file.block[1] for file in series.files)
+def source_block(series: SeriesSpec, bands: Sequence[str]) -> tuple[int, int]:
+    """Height and width of the largest storage block among the files of these bands."""
+    blocks = [series.files[number].block for number in series.used_files(bands)]
+    return max((high for high, _ in blocks), default=1), max((wide for _, wide in blocks), default=1)
 
 
 def _largest(high: int, wide: int, halo: int, pixels: int, block: tuple[int, int]) -> tuple[int, int]:

@@ -104,7 +104,7 @@ def finish_map(
                     f"{len(missing)} of {len(job.tasks)} tiles, such as {missing[0]}, are not in {job.parts}"
                     " as they were written: does another run write this map? Run this one again, alone"
                 )
-            check_stock(job.series, planned.request.quarantine, good)
+            check_stock(job.series, planned.bands, planned.request.quarantine, good)
             publish(job, [*verified, *broken])
             record_run(planned, list(records), len(job.tasks) - len(records), seconds, started)
         storage.remove_tree(job.parts)

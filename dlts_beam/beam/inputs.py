@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dlts_beam import storage
 from dlts_beam.beam.assembly import in_threads
@@ -13,19 +13,19 @@ from dlts_beam.io.raster.reader import UnreadableSourceError
 from dlts_beam.spec import SeriesSpec
 
 
-def take_stock(series: SeriesSpec, quarantine: bool) -> frozenset[int]:
-    """Before a run: numbers of the files that are as step 1 saw them.
+def take_stock(series: SeriesSpec, bands: Sequence[str], quarantine: bool) -> frozenset[int]:
+    """Before a run: numbers of the files of these bands that are as step 1 saw them.
 
     Raises:
         DltsError: one is not, and the run does not go on after errors.
     """
     if quarantine:
-        return good_inputs(series)
-    check_inputs(series)
-    return frozenset(_used_files(series))
+        return good_inputs(series, bands)
+    check_inputs(series, bands)
+    return frozenset(series.used_files(bands))
 
 
-def check_stock(series: SeriesSpec, quarantine: bool, good: Iterable[int]) -> None:
+def check_stock(series: SeriesSpec, bands: Sequence[str], quarantine: bool, good: Iterable[int]) -> None:
     """After a run: an image that changed under our eyes must not end in a certificate.
 
     Raises:
@@ -34,20 +34,20 @@ def check_stock(series: SeriesSpec, quarantine: bool, good: Iterable[int]) -> No
     if quarantine:
         check_still_good(series, good)
     else:
-        check_inputs(series)
+        check_inputs(series, bands)
 
 
-def check_inputs(series: SeriesSpec) -> None:
-    """Compare every file of the series with its fingerprint, its content too where the series keeps a hash.
+def check_inputs(series: SeriesSpec, bands: Sequence[str]) -> None:
+    """Compare every file of these bands with its fingerprint, its content too where the series keeps a hash.
 
     Raises:
         DltsError: one is gone or changed after step 1.
     """
-    for _ in in_threads(lambda number: _check(series, number), _used_files(series)):
+    for _ in in_threads(lambda number: _check(series, number), series.used_files(bands)):
         pass
 
 
-def good_inputs(series: SeriesSpec) -> frozenset[int]:
+def good_inputs(series: SeriesSpec, bands: Sequence[str]) -> frozenset[int]:
     """Numbers of the files that are as step 1 saw them: all that a run may read that goes on after errors."""
 
     def good(number: int) -> int | None:
@@ -57,7 +57,8 @@ def good_inputs(series: SeriesSpec) -> frozenset[int]:
             return None
         return number
 
-    return frozenset(number for number in in_threads(good, _used_files(series)) if number is not None)
+    found = in_threads(good, series.used_files(bands))
+    return frozenset(number for number in found if number is not None)
 
 
 def check_still_good(series: SeriesSpec, good: Iterable[int]) -> None:
@@ -96,10 +97,6 @@ def check_output(output: str, others: Iterable[str]) -> None:
         raise DltsError(f"cannot write {output}: it is a folder; give the name of a file")
     if any(storage.same_file(output, other) for other in others):
         raise DltsError(f"cannot write {output}: the map is made from this file; choose another name")
-
-
-def _used_files(series: SeriesSpec) -> list[int]:
-    return sorted({source.file for source in series.all_sources()})
 
 
 def _check(series: SeriesSpec, number: int) -> None:

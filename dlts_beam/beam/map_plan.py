@@ -76,6 +76,11 @@ class MapPlan:
     plan: Plan
     notes: tuple[str, ...]
 
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands of the series that the model reads."""
+        return self.settings.model.preparation.bands
+
 
 def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
     """Check everything that can be checked before the work begins.
@@ -143,12 +148,10 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
 def worker_paths(planned: MapPlan) -> dict[str, str]:
     """Paths that the workers open, by what they are; of the images a local one, where there is any."""
     request, job = planned.request, planned.job
-    images = [job.series.files[source.file].path for source in job.series.all_sources()]
-    paths = {
-        "--output": job.output,
-        "--model": planned.settings.serving,
-        "an image of the series": min(images, key=storage.is_remote),
-    }
+    images = [job.series.files[number].path for number in job.series.used_files(planned.bands)]
+    paths = {"--output": job.output, "--model": planned.settings.serving}
+    if images:
+        paths["an image of the series"] = min(images, key=storage.is_remote)
     return paths if request.mask is None else {**paths, "--mask": request.mask}
 
 

@@ -74,7 +74,7 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
             reused = len(kept)
             written = _compute(planned, kept, options, seconds)
             if written:
-                check_stock(job.series, planned.request.quarantine, good)
+                check_stock(job.series, planned.bands, planned.request.quarantine, good)
             give_freed_memory_back()  # local workers are threads of this process
             certificate = _timed("assemble", seconds, lambda: publish(job, [*kept, *written]))
         seconds["total"] = time.time() - started
@@ -94,7 +94,7 @@ def check_places(planned: MapPlan, options: PipelineOptions) -> frozenset[int]:
     """
     check_submission(options, worker_paths(planned))
     storage.check_writable(storage.parent(planned.job.output))
-    return take_stock(planned.job.series, planned.request.quarantine)
+    return take_stock(planned.job.series, planned.bands, planned.request.quarantine)
 
 
 def _compute(

@@ -48,7 +48,7 @@ def describe_plan(planned: MapPlan, options: PipelineOptions, price: float | Non
     gpu = planned.settings.gpu
     fleet = Fleet(options.view_as(DirectOptions).direct_num_workers) if local else fleet_of(options, gpu)
     engines = fleet.workers * fleet.engines
-    to_read = bytes_to_read(job.series, job.tasks)
+    to_read = bytes_to_read(job.series, planned.bands, job.tasks)
     pixels = sum(task.tile.window.pixels for task in job.tasks)
     lines = [
         f"tiles:   {len(job.tasks)} of {plan.tile} x {plan.tile} pixels, {len(job.outside)} outside the area",
@@ -133,11 +133,11 @@ def classify_windows(
         yield window, result
 
 
-def bytes_to_read(series: SeriesSpec, tasks: tuple[TileTask, ...]) -> int:
-    """Bytes of the files, each by the share of its pixels that lies in the tiles."""
+def bytes_to_read(series: SeriesSpec, bands: Sequence[str], tasks: tuple[TileTask, ...]) -> int:
+    """Bytes of the files of these bands, each by the share of its pixels that lies in the tiles."""
     row, col, height, width = np.array([task.tile.window for task in tasks], np.int64).reshape(-1, 4).T
     total = 0.0
-    for file in series.files:
+    for file in (series.files[number] for number in series.used_files(bands)):
         high = np.minimum(row + height, file.row + file.height) - np.maximum(row, file.row)
         wide = np.minimum(col + width, file.col + file.width) - np.maximum(col, file.col)
         touched = int((high.clip(0) * wide.clip(0)).sum())

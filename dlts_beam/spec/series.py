@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -224,6 +225,15 @@ class SeriesSpec(JsonSpec):
         """Every source, mask sources too, in the order of time steps."""
         layers = [layer for step in self.sources for layer in step] + list(self.mask_sources)
         return [source for layer in layers for source in layer]
+
+    def used_files(self, bands: Sequence[str]) -> list[int]:
+        """Sorted numbers of the files that the bands of these names are read from, those of the mask too.
+
+        Where every band has files of its own, those of other bands are not among them.
+        """
+        used = [number for number, band in enumerate(self.bands) if band.name in bands]
+        layers = [step[number] for step in self.sources for number in used] + list(self.mask_sources)
+        return sorted({source.file for layer in layers for source in layer})
 
     @property
     def days(self) -> np.ndarray:

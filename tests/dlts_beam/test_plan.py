@@ -13,6 +13,7 @@ from dlts_beam.plan import (
     make_plan,
     parse_bytes,
     pixel_bytes,
+    source_block,
     window_bytes,
 )
 from dlts_beam.spec import PreparationSpec, SeriesSpec, ServingSpec
@@ -95,6 +96,14 @@ def test_windows_keep_within_the_budget_and_on_the_block_grid(
             2 * plan.window_height + max(block[0], 1), plan.window_width, halo, pixel_bytes(series, model)
         )
         assert taller > memory or plan.window_height >= plan.window_width
+
+
+def test_blocks_of_bands_that_are_not_read_do_not_shape_the_windows() -> None:
+    series = series_with(2000, 3000, (128, 128))
+    other = dataclasses.replace(series.files[0], block=(1, 3000))
+    series = dataclasses.replace(series, files=(*series.files, other))
+    assert source_block(series, [band.name for band in series.bands]) == (128, 128)
+    assert source_block(series, []) == (1, 1)
 
 
 def test_the_need_does_not_grow_with_the_scene() -> None:

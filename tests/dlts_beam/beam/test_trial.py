@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from dlts_beam.beam.runner import parse_options
 from dlts_beam.beam.trial import bytes_to_read, fleet_of
 from dlts_beam.fleet import Fleet
 from dlts_beam.grid import Tile, Window, iter_tiles
+from dlts_beam.spec import Source
 from pipelines.cli import main as dlts
 from tests.fakes import Scene, make_model, random_scene
 from tests.helpers import make_series, random_cube
@@ -126,9 +128,22 @@ def test_bytes_are_counted_by_shares_of_pixels(scene: Scene) -> None:
 
     grid = scene.spec.grid
     tasks = tuple(TileTask(tile, "") for tile in iter_tiles(grid.height, grid.width, 16))
+    bands = [band.name for band in scene.spec.bands]
     whole = sum(file.size for file in scene.spec.files)
-    assert bytes_to_read(scene.spec, tasks) == pytest.approx(whole, abs=9)
+    assert bytes_to_read(scene.spec, bands, tasks) == pytest.approx(whole, abs=9)
     part = Window(3, 5, 10, 20)
     expected = sum(file.size * 200 / (37 * 53) for file in scene.spec.files)
-    assert bytes_to_read(scene.spec, (TileTask(Tile(0, 0, part), ""),)) == int(expected)
-    assert bytes_to_read(scene.spec, ()) == 0
+    assert bytes_to_read(scene.spec, bands, (TileTask(Tile(0, 0, part), ""),)) == int(expected)
+    assert bytes_to_read(scene.spec, bands, ()) == 0
+
+
+def test_files_of_other_bands_are_not_counted(scene: Scene) -> None:
+    from dlts_beam.beam.stage import TileTask
+
+    # The first band in one half of the files, the second in the other.
+    sources = tuple(((Source(step % 2, 1),), (Source(2 + step % 2, 2),)) for step in range(4))
+    series = replace(scene.spec, sources=sources)
+    (task,) = (TileTask(tile, "") for tile in iter_tiles(37, 53, 64))
+    for number, band in enumerate(series.bands):
+        expected = sum(file.size for file in series.files[2 * number : 2 * number + 2])
+        assert bytes_to_read(series, [band.name], (task,)) == pytest.approx(expected, abs=9)

@@ -114,6 +114,21 @@ def test_all_sources_in_order_with_mask():
     ]  # fmt: skip
 
 
+def test_files_are_those_of_the_bands_and_of_the_mask():
+    spec = make_series_spec()
+    one_band_each = replace(
+        spec,
+        files=tuple(replace(spec.files[0], path=f"/data/{name}.tif") for name in "abcd"),
+        sources=tuple(((Source(0, 1),), (Source(1, 1), Source(3, 1))) for _ in range(3)),
+        mask_sources=((Source(2, 1),), (), ()),
+    )
+    first, second = (band.name for band in spec.bands)
+    assert one_band_each.used_files([first]) == [0, 2]
+    assert one_band_each.used_files([second]) == [1, 2, 3]
+    assert one_band_each.used_files([second, first]) == [0, 1, 2, 3]
+    assert spec.used_files([first]) == [0, 1]
+
+
 def test_fingerprint_sees_contents_and_rules_but_not_paths():
     spec = make_series_spec()
     first, second = spec.files
