@@ -22,6 +22,7 @@ from dlts_beam.grid import Tile, iter_tiles
 from dlts_beam.io.area import Area, area_digest
 from dlts_beam.io.raster.assemble import check_output_size, output_driver
 from dlts_beam.io.raster.parts import checksum
+from dlts_beam.io.tile_area import tile_area
 from dlts_beam.machine import available_memory
 from dlts_beam.model_folder import SavedModel, find_saved_model, model_digest
 from dlts_beam.plan import Plan, default_memory, default_tile, make_plan, parse_bytes
@@ -177,11 +178,12 @@ def _tiles(
     tasks: list[TileTask] = []
     outside: list[TileRecord] = []
     for tile in iter_tiles(series.grid.height, series.grid.width, size):
-        inside = None if area is None else area.inside(tile.window)
+        inside = None if area is None else tile_area(area, tile.window)
         if inside is None:
             tasks.append(TileTask(tile, keys.key(tile)))
         elif inside.any():
-            tasks.append(TileTask(tile, keys.key(tile, area_digest(inside))))
+            wanted = area_digest(inside)
+            tasks.append(TileTask(tile, keys.key(tile, wanted), wanted))
         else:
             outside.append(_outside(tile, keys.key(tile, "outside"), model.spec))
     if area is not None:

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
@@ -17,6 +18,7 @@ from dlts_beam.beam.stage import ClassifySettings, TileTask, WindowData, WindowK
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Window, split_window
 from dlts_beam.io.raster.reader import SeriesReader, UnreadableSourceError
+from dlts_beam.io.tile_area import AreaChangedError, planned_area
 from dlts_beam.retry import retried
 
 
@@ -50,6 +52,8 @@ class _ReadWindows(beam.DoFn):
         self._reader = SeriesReader(self._settings.series, self._settings.model.preparation.bands)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self._ahead: tuple[WindowKey, Future[tuple[Read, int]]] | None = None
+        # The wanted pixels of the tile that is being read; the reading thread's own.
+        self._wanted: tuple[TileTask, np.ndarray] | None = None
 
     def start_bundle(self) -> None:
         # A bundle that failed may have left a window behind.
@@ -61,7 +65,7 @@ class _ReadWindows(beam.DoFn):
         for number, window in enumerate(windows):
             behind = self._ahead
             key = WindowKey(task, window, number, len(windows))
-            self._ahead = key, self._thread.submit(self._read, window)
+            self._ahead = key, self._thread.submit(self._read, task, window)
             if behind is not None:
                 yield self._wait(*behind)
 
@@ -87,14 +91,14 @@ class _ReadWindows(beam.DoFn):
             self._read_bytes.inc(cube.nbytes)
         return key, cube
 
-    def _read(self, window: Window) -> tuple[Read, int]:
-        """Read one window, in the reading thread; the second value is the time it took, in microseconds."""
+    def _read(self, task: TileTask, window: Window) -> tuple[Read, int]:
+        """Read one window of a tile, in the reading thread; also gives the time it took, in microseconds."""
         started = time.perf_counter_ns()
         read = window.grow(self._halo).intersect(self._settings.series.grid.window)
         assert read is not None
         cube: Read
         try:
-            wanted = None if self._settings.area is None else self._settings.area.inside(window)
+            wanted = self._wanted_in(task, window)
             if wanted is not None and not wanted.any():
                 cube = Skipped(window)
             else:
@@ -103,7 +107,18 @@ class _ReadWindows(beam.DoFn):
                 )
                 cube = Cube(window, read, values, valid, wanted)
         except DltsError as error:
-            if not self._settings.quarantine:
+            # Another area is another map: that is no single image to pass over.
+            if not self._settings.quarantine or isinstance(error, AreaChangedError):
                 raise
             cube = Unread(str(error))
         return cube, (time.perf_counter_ns() - started) // 1000
+
+    def _wanted_in(self, task: TileTask, window: Window) -> np.ndarray | None:
+        """Bool (h, w): the wanted pixels of a window; None where no area is given."""
+        if self._settings.area is None:
+            return None
+        if self._wanted is None or self._wanted[0] != task:
+            self._wanted = None  # two tiles' pixels need not be held at once
+            self._wanted = task, planned_area(self._settings.area, task.tile, task.area)
+        rows, cols = window.within(task.tile.window).slices
+        return self._wanted[1][rows, cols].copy()

@@ -16,10 +16,17 @@ from dlts_beam.spec import ModelSpec, SeriesSpec
 
 
 class TileTask(NamedTuple):
-    """One tile to compute: where it is, and the key of its content."""
+    """One tile to compute.
+
+    Attributes:
+        tile: where it is.
+        key: digest of all that decides its content.
+        area: digest of its wanted pixels, which is in the key too; None where all are wanted.
+    """
 
     tile: Tile
     key: str
+    area: str | None = None
 
 
 class WindowKey(NamedTuple):

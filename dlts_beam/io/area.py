@@ -63,6 +63,11 @@ class Area:
             area.close()
         return area
 
+    @property
+    def mask(self) -> str | None:
+        """Path of the mask raster."""
+        return self._mask
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_dataset": None}
 

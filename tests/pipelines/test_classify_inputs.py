@@ -6,10 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.transform import Affine
 
+from dlts_beam.beam.map_plan import MapRequest, plan_map
+from dlts_beam.beam.map_run import run_map
+from dlts_beam.beam.runner import parse_options
+from dlts_beam.errors import DltsError
 from dlts_beam.spec import PreparationSpec, SeriesSpec
 from pipelines.classify_img_series import main
-from tests.fakes import FILL, make_model, read_map
+from tests.fakes import FILL, Scene, make_model, random_scene, read_map
 from tests.images import plan, write_image
 
 
@@ -52,3 +58,37 @@ def test_files_of_other_bands_are_neither_checked_nor_counted(
     Path(used[1].path).unlink()
     assert classify(tmp_path) == 1
     assert f"cannot read {used[1].path}" in capsys.readouterr().err
+
+
+def write_mask(path: Path, scene: Scene, first: int, last: int) -> None:
+    """Columns ``first`` to ``last`` of the scene are wanted."""
+    grid = scene.spec.grid
+    wanted = np.zeros((1, grid.height, grid.width), np.uint8)
+    wanted[:, :, first:last] = 1
+    profile = {"driver": "GTiff", "height": grid.height, "width": grid.width, "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", crs=grid.crs, transform=Affine(*grid.transform), **profile) as mask:
+        mask.write(wanted)
+
+
+@pytest.mark.parametrize("quarantine", [False, True])
+def test_a_mask_that_changes_in_mid_run_never_ends_in_a_map(tmp_path: Path, quarantine: bool) -> None:
+    scene = random_scene(tmp_path / "series")
+    model = make_model(tmp_path / "model", scene.spec)
+    mask, output = tmp_path / "mask.tif", tmp_path / "map.tif"
+    options = parse_options(["--direct_num_workers", "1"])
+    request = MapRequest(
+        str(scene.folder), str(model), str(output), tile=16, mask=str(mask), quarantine=quarantine
+    )
+    write_mask(mask, scene, 20, 40)
+    planned = plan_map(request, options)
+    write_mask(mask, scene, 0, 38)
+    with pytest.raises(DltsError, match=f"the mask {mask} changed while the run was on its way"):
+        run_map(planned, options)
+    assert not output.exists()
+    write_mask(mask, scene, 20, 40)
+    certificate = run_map(plan_map(request, options), options).certificate
+    found = read_map(output) != 255
+    assert found[:, 20:40].any()
+    assert not found[:, :20].any()
+    assert not found[:, 40:].any()
+    assert certificate.classified == found.sum()

@@ -17,6 +17,7 @@ from rasterio.transform import Affine
 from dlts_beam import storage
 from dlts_beam.beam.handler import Cube, Unread
 from dlts_beam.beam.read_windows import _ReadWindows
+from dlts_beam.beam.stage import TileTask
 from dlts_beam.beam.write_tiles import NO_PROBABILITY
 from dlts_beam.grid import Window
 from dlts_beam.io.raster.reader import SeriesReader
@@ -174,7 +175,9 @@ def test_imagine_maps_are_the_same_bytes_too(scene: Scene, tmp_path: Path) -> No
 def test_the_comparison_can_fail(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the halo every cut shows: the comparison above would see it."""
 
-    def read_without_halo(reading: _ReadWindows, window: Window) -> tuple[Cube | Unread, int]:
+    def read_without_halo(
+        reading: _ReadWindows, task: TileTask, window: Window
+    ) -> tuple[Cube | Unread, int]:
         values, valid = reading._reader.read(window)
         return Cube(window, window, values, valid), 0
 

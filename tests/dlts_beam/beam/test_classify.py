@@ -147,10 +147,10 @@ def test_windows_come_in_order_and_are_read_one_ahead(
     reading = _ReadWindows(settings)
     read, threads, started = _ReadWindows._read, set(), []
 
-    def watched(self: _ReadWindows, window: Window) -> object:
+    def watched(self: _ReadWindows, task: TileTask, window: Window) -> object:
         threads.add(threading.current_thread())
         started.append(window)
-        return read(self, window)
+        return read(self, task, window)
 
     monkeypatch.setattr(_ReadWindows, "_read", watched)
     reading.setup()
