@@ -173,4 +173,5 @@ def _add_preparation_flags(parser: argparse.ArgumentParser) -> None:
     add("--composite", default="interpolate", metavar="METHOD",
         help="how a step of the timeline gets its value: interpolate, median, or max:NAME for the "
         "observation with the largest value of that band or index (default: %(default)s)")
-    add("--min-valid", type=int, default=1, metavar="N", help="observed time steps needed (default: 1)")
+    add("--min-valid", type=int, default=1, metavar="N", help="observed time steps needed, of those that the "
+        "timeline uses (default: 1)")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dlts_beam.spec import PreparationSpec
 from dlts_beam.tensors.inputs import prepare_patches, sample_values
-from dlts_beam.tensors.preparation import append_indices, count_observed
+from dlts_beam.tensors.preparation import append_indices, count_observations
 from trainer.dataset import MEMORY_LIMIT, Samples, allocate
 
 PREPARE_BATCH = 4096  # samples prepared at once
@@ -63,10 +63,11 @@ def observed_means(
         return total / count, float(count.sum() / max(1, seen * len(count)))
 
 
-def observed_steps(samples: Samples, bands: Sequence[str]) -> NDArray[np.int32]:
-    """int32 (n,): time steps at which the centre of each sample is observed in any of the bands."""
+def observed_steps(samples: Samples, preparation: PreparationSpec) -> NDArray[np.int32]:
+    """int32 (n,): time steps at which each sample's centre is observed in any band, as step 4 counts them."""
     out = np.zeros(len(samples), np.int32)
-    for places, _, valid, _ in iter_values(samples, bands):
+    for places, _, valid, days in iter_values(samples, preparation.bands):
         middle = valid.shape[2] // 2
-        out[places] = count_observed(np.moveaxis(valid[:, :, middle, middle], 0, 1))
+        centres = np.moveaxis(valid[:, :, middle, middle], 0, 1)
+        out[places] = count_observations(centres, days.T, preparation.timeline)
     return out

@@ -158,7 +158,7 @@ def _cloud_note(fitted: Fitted, training: NDArray[np.bool_]) -> list[str]:
 
 def _warn_of_unobserved(setup: Setup) -> None:
     least = setup.preparation.min_valid
-    few = int((observed_steps(setup.samples, setup.preparation.bands) < least).sum())
+    few = int((observed_steps(setup.samples, setup.preparation) < least).sum())
     if few:
         say(
             f"warning: {few} samples are observed at fewer than {least} time steps; they take the training "

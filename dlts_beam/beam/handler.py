@@ -20,7 +20,7 @@ from dlts_beam.postprocess import quantise
 from dlts_beam.spec import PreparationSpec, ServingSpec
 from dlts_beam.tensors.inputs import prepare_window
 from dlts_beam.tensors.patches import Strip, iter_strips, replicate_edges
-from dlts_beam.tensors.preparation import count_observed, prepare
+from dlts_beam.tensors.preparation import count_observations, prepare
 
 NAMESPACE = "dlts"
 # glibc's mallopt: keep freed memory, so that temporaries are not given back to the kernel and zeroed
@@ -153,7 +153,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
 
     def _predict(self, cube: Cube, engine: Engine) -> Probabilities:
         started = time.perf_counter_ns()
-        labelled = labelled_pixels(cube, self._preparation.min_valid)
+        labelled = labelled_pixels(cube, self._days, self._preparation)
         answers = Answers(cube.window, labelled, self._serving.classes)
         predicting = 0
         for strip in lay_out(cube, labelled, self._days, self._preparation, engine.spec):
@@ -223,10 +223,14 @@ def nothing_wanted(skipped: Skipped, classes: int) -> Probabilities:
     return Probabilities(np.zeros(shape, bool), np.empty((0, classes), np.uint16))
 
 
-def labelled_pixels(cube: Cube, min_valid: int) -> np.ndarray:
-    """Bool (h, w): pixels whose own observations suffice, inside the area of interest."""
+def labelled_pixels(cube: Cube, days: np.ndarray, spec: PreparationSpec) -> np.ndarray:
+    """Bool (h, w): pixels whose own observations on the model's timeline suffice, in the area of interest.
+
+    Args:
+        days: float64 (T,) of the cube's time steps.
+    """
     rows, cols = cube.window.within(cube.read).slices
-    labelled = count_observed(cube.valid[:, rows, cols]) >= min_valid
+    labelled = count_observations(cube.valid[:, rows, cols], days, spec.timeline) >= spec.min_valid
     return labelled if cube.wanted is None else labelled & cube.wanted
 
 

@@ -107,7 +107,7 @@ class _CutStrips(beam.DoFn):
             yield self._empty(key, read if isinstance(read, Unread) else self._skipped(read))
             return
         started = time.perf_counter_ns()
-        labelled = labelled_pixels(read, self._preparation.min_valid)
+        labelled = labelled_pixels(read, self._days, self._preparation)
         for strip in lay_out(read, labelled, self._days, self._preparation, self._serving):
             request = request_of(strip.cube, self._serving)
             self._prepare_micros.inc((time.perf_counter_ns() - started) // 1000)

@@ -11,8 +11,9 @@ from dlts_beam.spec.samples import SamplesSpec
 from dlts_beam.spec.series import Band, TimeStep
 
 MODEL_JSON = "model.json"
-# Raised only when the numbers that a serving model or the preparation gives for the same input change.
-NUMERICS_VERSION = 1
+# Raised only when the numbers that a serving model or the preparation gives for the same input change, or
+# which pixels get a class. 2: observations that a timeline leaves out no longer count for ``min_valid``.
+NUMERICS_VERSION = 2
 SAVED_MODELS = ("last", "acc", "loss")  # <name>_model.keras and serving/<name>/
 DEFAULT_SAVED_MODEL = "loss"
 INDEX_KINDS = ("nd",)
@@ -68,7 +69,8 @@ class PreparationSpec:
         fill: per output band, the training mean in physical units: what a position never observed takes.
         indices: spectral indices appended to the bands.
         timeline: a regular timeline; None keeps the series' own time steps.
-        min_valid: a pixel with fewer observed time steps at its centre gets no class.
+        min_valid: a pixel with fewer observed time steps at its centre gets no class; with a timeline
+            those count that it uses.
     """
 
     bands: tuple[str, ...]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dlts_beam.errors import DltsError
-from dlts_beam.spec.model import IndexSpec, PreparationSpec
-from dlts_beam.tensors.timeline import composite, interpolate_at, timeline_days
+from dlts_beam.spec.model import IndexSpec, PreparationSpec, Timeline
+from dlts_beam.tensors.timeline import composite, counted_steps, interpolate_at, timeline_days
 
 STRIP = 4096  # pixels a pass works on at once: the carried arrays then stay in the cache
 
@@ -24,6 +24,20 @@ def count_observed(valid: np.ndarray) -> np.ndarray:
     for band in range(1, valid.shape[-1]):
         observed |= valid[..., band]
     return observed.sum(axis=0, dtype=np.int32)
+
+
+def count_observations(valid: np.ndarray, days: np.ndarray, timeline: Timeline | None) -> np.ndarray:
+    """int32 (...): time steps at which any band is valid, of those that count on the model's timeline.
+
+    Args:
+        valid: bool (T, ..., B), or (T, N, B) where every pixel has its own times.
+        days: float64 (T,), or (T, N); ascending.
+        timeline: of the model; without one every time step counts. See `counted_steps`.
+    """
+    if timeline is None:
+        return count_observed(valid)
+    counted = counted_steps(timeline, days)
+    return count_observed(valid[counted] if counted.ndim == 1 else valid & counted[..., None])
 
 
 def band_positions(have: Sequence[str], wanted: Sequence[str]) -> list[int]:

@@ -24,6 +24,28 @@ def timeline_days(timeline: Timeline, days: np.ndarray) -> np.ndarray:
     return offsets + base if days.ndim == 1 else offsets[:, None] + base[None, :]
 
 
+def counted_steps(timeline: Timeline, days: np.ndarray) -> np.ndarray:
+    """Time steps whose observations count for a pixel's class: bool (T,) or (T, N) as ``days`` is.
+
+    For composites those that fall in one of the periods: the model sees nothing of others. Interpolation
+    has no such bounds, since the ends are held however far away they are; there those count that lie at most
+    one step before the first target or after the last one, so that no class is made from far dates alone.
+    """
+    targets = timeline_days(timeline, days)
+    if timeline.method == "interpolate":
+        return (days >= targets[0] - timeline.step) & (days <= targets[-1] + timeline.step)
+    counted = np.zeros(days.shape, bool)
+    for middle in targets:
+        counted |= in_period(days, middle, timeline.step)
+    return counted
+
+
+def in_period(days: np.ndarray, middle: np.ndarray, step: float) -> np.ndarray:
+    """Bool, as ``days``: does a day lie in the period round ``middle``, its start included, its end not?"""
+    half = step / 2
+    return (days >= middle - half) & (days < middle + half)
+
+
 def interpolate_at(filled: np.ndarray, days: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Linear interpolation of a gapless series at target days; the ends are held.
 
@@ -78,9 +100,8 @@ def composite(
     """
     shape = (len(targets), *values.shape[1:])
     out, usable = np.zeros(shape, np.float32), np.zeros(shape, bool)
-    half = timeline.step / 2
     for period, middle in enumerate(targets):
-        inside = (days >= middle - half) & (days < middle + half)
+        inside = in_period(days, middle, timeline.step)
         steps = np.flatnonzero(inside if days.ndim == 1 else inside.any(axis=1))
         if not len(steps):
             continue

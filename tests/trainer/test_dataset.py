@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dlts_beam.errors import DltsError
-from dlts_beam.spec import ClassTable, PreparationSpec, shard_name
+from dlts_beam.spec import ClassTable, PreparationSpec, Timeline, shard_name
 from tests.trainer.helpers import GRID, make_fake, write_fake
 from trainer.dataset import check_agreement, read_samples
 from trainer.prepared import observed_means, observed_steps, prepare_samples
@@ -97,7 +97,17 @@ def test_means_count_valid_values_of_the_chosen_samples(tmp_path: Path) -> None:
         values = fake.stored[rows][..., band][fake.valid[rows][..., band]]
         assert means[band] == pytest.approx(values.mean() * 0.001, rel=1e-5)
     assert share == pytest.approx(1 - 1 / 54)
-    np.testing.assert_array_equal(observed_steps(samples, ["b1"]), 6)
+    np.testing.assert_array_equal(observed_steps(samples, PREPARATION), 6)
+
+
+def test_observed_steps_are_counted_on_the_timeline(tmp_path: Path) -> None:
+    fake = make_fake((5, 5), patch=3)
+    fake.valid[fake.ids.index(sorted(fake.ids)[3]), :2] = False
+    samples = read_samples([write_fake(tmp_path, fake)])
+    days = samples.parts[0].days[0]
+    timeline = Timeline(0.0, float(days[2] - days[0]), 1, method="median")  # the first two time steps
+    found = observed_steps(samples, replace(PREPARATION, timeline=timeline))
+    assert found.tolist() == [2, 2, 2, 0, *[2] * 6]
 
 
 def test_two_folders_become_one_set(tmp_path: Path) -> None:

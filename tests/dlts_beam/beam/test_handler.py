@@ -19,7 +19,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.grid import Window
 from dlts_beam.io.raster.reader import SeriesReader
 from dlts_beam.postprocess import label_pixels
-from dlts_beam.spec import ModelSpec
+from dlts_beam.spec import ModelSpec, PreparationSpec, Timeline
 from tests.fakes import expected_map, make_model, random_scene
 
 
@@ -95,7 +95,15 @@ def test_the_centre_decides_how_often_a_pixel_was_seen() -> None:
     valid[:2, 1, 1] = True
     window = Window(1, 1, 1, 1)
     cube = Cube(window, Window(0, 0, 3, 3), np.zeros((3, 3, 3, 1), np.float32), valid)
-    assert [bool(labelled_pixels(cube, least)[0, 0]) for least in (1, 2, 3)] == [True, True, False]
+    days = np.array([0.0, 13.0, 26.0])
+
+    def labelled(least: int, timeline: Timeline | None = None) -> bool:
+        spec = PreparationSpec(("b1",), (0.0,), timeline=timeline, min_valid=least)
+        return bool(labelled_pixels(cube, days, spec)[0, 0])
+
+    assert [labelled(least) for least in (1, 2, 3)] == [True, True, False]
+    one_period = Timeline(0.0, 13.0, 1, method="median")
+    assert [labelled(least, one_period) for least in (1, 2, 3)] == [True, False, False]
 
 
 def test_freed_memory_can_be_kept_and_given_back() -> None:

@@ -8,7 +8,14 @@ import pytest
 from dlts_beam.errors import DltsError
 from dlts_beam.spec import IndexSpec, PreparationSpec, Timeline
 from dlts_beam.tensors import preparation
-from dlts_beam.tensors.preparation import append_indices, band_positions, count_observed, fill_gaps, prepare
+from dlts_beam.tensors.preparation import (
+    append_indices,
+    band_positions,
+    count_observations,
+    count_observed,
+    fill_gaps,
+    prepare,
+)
 
 FILL = np.array([0.25, -3.0, 40.0], np.float32)
 
@@ -276,6 +283,23 @@ def test_a_step_is_observed_when_any_band_is():
     assert observed.dtype == np.int32
     assert observed.tolist() == [2]
     assert count_observed(np.ones((4, 2, 3, 5), bool)).tolist() == [[4, 4, 4]] * 2
+
+
+def test_observations_outside_the_timeline_do_not_count():
+    days = np.array([0.0, 13.0, 26.0, 39.0])
+    valid = np.ones((4, 2, 3, 1), bool)
+    valid[:2, 0] = False
+    assert count_observations(valid, days, None).tolist() == [[2, 2, 2], [4, 4, 4]]
+    median = Timeline(0.0, 13.0, 2, method="median")
+    assert count_observations(valid, days, median).tolist() == [[0, 0, 0], [2, 2, 2]]
+    later = Timeline(500.0, 13.0, 2, method="median")
+    assert count_observations(valid, days, later).tolist() == [[0, 0, 0], [0, 0, 0]]
+    # Every pixel with its own days: the second one begins 13 days later, a timeline follows each of them.
+    own = np.stack([days, days + 13], axis=1)
+    seen = np.array([[False, True], [False, False], [True, False], [True, True]])[..., None]
+    assert count_observations(seen, own, median).tolist() == [0, 1]
+    absolute = Timeline(13.0, 13.0, 2, relative=False, method="median")
+    assert count_observations(seen, own, absolute).tolist() == [1, 1]
 
 
 def test_band_positions_names_what_is_missing():

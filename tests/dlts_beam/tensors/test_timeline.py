@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dlts_beam.spec import Timeline, TimeStep
-from dlts_beam.tensors.timeline import composite, interpolate_at, timeline_days
+from dlts_beam.tensors.timeline import composite, counted_steps, interpolate_at, timeline_days
 
 
 def day(date: str) -> float:
@@ -199,3 +199,37 @@ def test_composites_of_pixels_with_their_own_days(method: str, by: str | None):
         )
         np.testing.assert_array_equal(out[:, part], alone[0])
         np.testing.assert_array_equal(usable[:, part], alone[1])
+
+
+# Time steps that count
+
+
+@pytest.mark.parametrize(
+    ("method", "counted"),
+    [
+        # Periods [10, 20), [20, 30) and [30, 40); targets 10, 20 and 30, a step of 10 round them.
+        ("median", [False, False, True, True, True, False, False]),
+        ("interpolate", [False, True, True, True, True, True, False]),
+    ],
+)
+def test_time_steps_outside_the_timeline_do_not_count(method: str, counted: list[bool]):
+    days = np.array([-1.0, 0.0, 10.0, 25.0, 39.9, 40.0, 40.1])
+    timeline = Timeline(11.0, 10.0, 3, method=method)
+    assert counted_steps(timeline, days).tolist() == counted
+    both = np.stack([days, days + 365], axis=1)
+    assert counted_steps(timeline, both).tolist() == [[each, each] for each in counted]
+
+
+@pytest.mark.parametrize("step", [0.7, 10.0, 365.25 / 23])
+def test_what_counts_is_what_a_composite_sees(step: float):
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        days = np.sort(generator.choice(np.arange(0, 40 * step, step / 4), 12, replace=False)) + 17000
+        timeline = Timeline(float(generator.integers(0, 20)) * step / 4, step, 5, method="median")
+        counted = counted_steps(timeline, days)
+        for number in range(12):  # one observation alone
+            valid = np.zeros((12, 1, 1), bool)
+            valid[number] = True
+            values, targets = np.ones(valid.shape, np.float32), timeline_days(timeline, days)
+            _, usable = composite(values, valid, days, targets, timeline, ["b"])
+            assert usable.any() == counted[number]
