@@ -1,4 +1,4 @@
-"""From a memory budget to the size of windows: pure arithmetic. Nothing on disk depends on it."""
+"""From a memory budget to the size of tiles and windows: pure arithmetic. No pixel depends on it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
@@ -14,8 +15,8 @@ from dlts_beam.grid import count_tiles
 from dlts_beam.spec import ModelSpec, SeriesSpec
 
 MIB = 1 << 20
-# What a worker takes beside its windows, measured: Python and Beam 290 MiB, GDAL's block cache 128, the
-# rest for a small model and what the allocator keeps.
+# What a worker takes beside its tile and windows, measured: Python and Beam 290 MiB, GDAL's block cache 128,
+# the rest for a small model and what the allocator keeps.
 BASE_BYTES = 448 * MIB
 # More buys no speed: strips, not windows, decide how fast the engine is.
 DEFAULT_MEMORY = 600 * MIB
@@ -36,7 +37,7 @@ class Plan:
         tile: side of the tiles that are committed.
         window_height, window_width: largest window that a worker holds at once.
         memory: the budget of one worker in bytes.
-        needed: bytes a worker takes with these windows.
+        needed: bytes a worker takes with this tile and these windows.
         tiles: number of tiles of the grid.
     """
 
@@ -60,30 +61,61 @@ def parse_bytes(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
-def default_tile(height: int, width: int) -> int:
-    """512, or less on a small grid, so that there is work for several workers: a matter of the grid alone."""
+def default_tile(height: int, width: int, per_pixel: int = 0, memory: int | None = None) -> int:
+    """512, or less on a small grid, so that there is work for several workers, or where tiles take too much.
+
+    The memory of the machine does not count: a run that goes on must find the tiles of the one before.
+
+    Args:
+        per_pixel: bytes that a pixel of a tile takes, see `tile_pixel_bytes`.
+        memory: budget of one worker in bytes where the user gives one: a tile takes half of it at most.
+    """
+    room = LEAST_WINDOW if memory is None else _tile_room(memory)
     tile = DEFAULT_TILE
-    while tile > LEAST_DEFAULT_TILE and count_tiles(height, width, tile) < ENOUGH_TILES:
+    while tile > LEAST_DEFAULT_TILE and (
+        count_tiles(height, width, tile) < ENOUGH_TILES or tile * tile * per_pixel > room
+    ):
         tile //= 2
     return tile
 
 
-def default_memory(available: int | None, workers: int, processes: bool = False) -> int:
+def default_memory(available: int | None, workers: int, processes: bool = False, tile: int = 0) -> int:
     """Budget of one worker in bytes: its share of half of what is available, at most 600 MiB.
 
     Workers that are threads share the base of their process. A machine with little memory gets small
-    windows, never a refusal.
+    windows, never a refusal; a large tile that the user asks for is held on top.
 
     Args:
         available: bytes; None where the system does not tell.
         workers: on this machine.
         processes: whether each is a process of its own.
+        tile: bytes that a tile takes, see `tile_bytes`.
     """
+    least = BASE_BYTES + LEAST_WINDOW + tile
     if available is None:
-        return DEFAULT_MEMORY
+        return max(least, DEFAULT_MEMORY)
     bases = max(1, workers) if processes else 1
     share = (available // 2 - bases * BASE_BYTES) // max(1, workers)
-    return min(DEFAULT_MEMORY, BASE_BYTES + max(LEAST_WINDOW, share))
+    return max(least, min(DEFAULT_MEMORY, BASE_BYTES + share))
+
+
+def tile_pixel_bytes(model: ModelSpec, probabilities: bool, area: bool) -> int:
+    """Bytes that one pixel of a tile takes: a tile is held whole until it is written.
+
+    Args:
+        probabilities: whether they are written too.
+        area: whether pixels are wanted or not.
+    """
+    values = np.dtype(model.classes.map_dtype).itemsize
+    chances = 2 * len(model.classes) if probabilities else 0
+    # One file after the other is encoded, and copied once; what does not compress is as large as the pixels.
+    encoded = 2 * max(values, chances)
+    return values + chances + encoded + (1 if area else 0)
+
+
+def tile_bytes(series: SeriesSpec, tile: int, per_pixel: int) -> int:
+    """Bytes that a worker takes for a tile of this side, at most the whole grid."""
+    return min(tile, series.grid.height) * min(tile, series.grid.width) * per_pixel
 
 
 def pixel_bytes(series: SeriesSpec, model: ModelSpec) -> int:
@@ -100,36 +132,65 @@ def pixel_bytes(series: SeriesSpec, model: ModelSpec) -> int:
 
 
 def window_bytes(height: int, width: int, halo: int, per_pixel: int) -> int:
-    """Bytes a worker takes for windows of this size, its own base included."""
+    """Bytes a worker takes for windows of this size, its own base included, its tile not."""
     return BASE_BYTES + (height + 2 * halo) * (width + 2 * halo) * per_pixel
 
 
-def make_plan(series: SeriesSpec, model: ModelSpec, tile: int, memory: int) -> Plan:
+def make_plan(
+    series: SeriesSpec,
+    model: ModelSpec,
+    tile: int,
+    memory: int,
+    probabilities: bool = False,
+    area: bool = False,
+) -> Plan:
     """Choose the largest window that the budget allows, on the sources' block grid where that is possible.
 
+    Args:
+        tile: side of the tiles.
+        memory: budget of one worker in bytes.
+        probabilities, area: see `tile_pixel_bytes`.
+
     Raises:
-        DltsError: the tile size is out of range, or the budget does not hold a single pixel.
+        DltsError: the tile size is out of range, or the budget does not hold the tile and a single pixel.
     """
     if not 1 <= tile <= MAX_TILE:
         raise DltsError(f"--tile must lie in 1..{MAX_TILE}; got {tile}")
     halo, per_pixel = model.serving.halo, pixel_bytes(series, model)
-    least = window_bytes(1, 1, halo, per_pixel)
-    if memory < least:
-        raise DltsError(
-            f"--memory {memory // MIB} MiB is too little for this series and model: a worker needs at least"
-            f" {math.ceil(least / MIB)} MiB"
-        )
+    tile_pixel = tile_pixel_bytes(model, probabilities, area)
+    held = tile_bytes(series, tile, tile_pixel)
+    pixel = window_bytes(1, 1, halo, per_pixel)
+    if memory < pixel + held:
+        room = _tile_room(memory)
+        fitting = math.isqrt(room // tile_pixel) if memory >= pixel + room else 0
+        _refuse(memory, pixel + held, tile, fitting, probabilities)
     block = source_block(series, model.preparation.bands)
     high, wide = min(tile, series.grid.height), min(tile, series.grid.width)
-    height, width = _largest(high, wide, halo, (memory - BASE_BYTES) // per_pixel, block)
+    height, width = _largest(high, wide, halo, (memory - BASE_BYTES - held) // per_pixel, block)
     return Plan(
         tile=tile,
         window_height=height,
         window_width=width,
         memory=memory,
-        needed=window_bytes(height, width, halo, per_pixel),
+        needed=window_bytes(height, width, halo, per_pixel) + held,
         tiles=count_tiles(series.grid.height, series.grid.width, tile),
     )
+
+
+def _tile_room(memory: int) -> int:
+    """Bytes of a budget that a tile may take, so that its windows are not tiny."""
+    return (memory - BASE_BYTES) // 2
+
+
+def _refuse(memory: int, least: int, tile: int, fitting: int, probabilities: bool) -> NoReturn:
+    """Say what a worker needs at least, and which tile fits where one does."""
+    fitting = fitting // LEAST_DEFAULT_TILE * LEAST_DEFAULT_TILE or fitting
+    needed = f"a worker needs at least {math.ceil(least / MIB)} MiB"
+    given = f"--memory {memory // MIB} MiB is too little"
+    if not 0 < fitting < tile:
+        raise DltsError(f"{given} for this series and model: {needed}")
+    what = f"--tile {tile}" + (" with --probabilities" if probabilities else "")
+    raise DltsError(f"{given} for {what}: {needed}; give it that, or --tile {fitting}")
 
 
 def source_block(series: SeriesSpec, bands: Sequence[str]) -> tuple[int, int]:

@@ -43,11 +43,13 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--tile", type=int, metavar="PIXELS",
         help="side of the tiles that are finished one by one (default 512, less on a small scene, so that all"
-        " workers have some); the map does not depend on it",
+        " workers have some, or where --probabilities of many classes take much memory); the map does not"
+        " depend on it",
     )  # fmt: skip
     add("--memory", metavar="SIZE",
-        help="memory of one worker, such as 600MB; chooses how much is read at once, never the result"
-        " (default: a worker's share of half of the machine's, at most 600MB)",
+        help="memory of one worker, such as 600MB, for its tile and for what it reads at once; never changes"
+        " the map (default: a worker's share of half of the machine's, at most 600MB, more for a large"
+        " --tile)",
     )  # fmt: skip
     add("--date-tolerance", type=float, default=8.0, metavar="DAYS",
         help="how far a time step may lie from the model's in the year (default 8)",

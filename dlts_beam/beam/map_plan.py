@@ -25,7 +25,15 @@ from dlts_beam.io.raster.parts import checksum
 from dlts_beam.io.tile_area import tile_area
 from dlts_beam.machine import available_memory
 from dlts_beam.model_folder import SavedModel, find_saved_model, model_digest
-from dlts_beam.plan import Plan, default_memory, default_tile, make_plan, parse_bytes
+from dlts_beam.plan import (
+    Plan,
+    default_memory,
+    default_tile,
+    make_plan,
+    parse_bytes,
+    tile_bytes,
+    tile_pixel_bytes,
+)
 from dlts_beam.spec import ModelSpec, SeriesSpec
 
 SERIES_JSON = "series.json"
@@ -102,8 +110,7 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
         series = select_interval(series, model.spec, _date(request.start))
     notes = check_fit(series, model.spec, request.date_tolerance)
     digest = model_digest(model, request.engine)
-    tile = request.tile if request.tile is not None else default_tile(series.grid.height, series.grid.width)
-    plan = make_plan(series, model.spec, tile, _memory(request.memory, options))
+    plan = _cut(request, series, model.spec, options)
     # A GPU may answer near-ties otherwise than a CPU, so a map never mixes tiles of both.
     computer = request.engine if request.gpu is None else f"{request.engine}-gpu"
     job = MapJob(
@@ -205,14 +212,28 @@ def _outside(tile: Tile, key: str, model: ModelSpec) -> TileRecord:
     )
 
 
-def _memory(given: str | None, options: PipelineOptions) -> int:
-    if given is not None:
-        return parse_bytes(given)
+def _cut(request: MapRequest, series: SeriesSpec, model: ModelSpec, options: PipelineOptions) -> Plan:
+    """Tiles and windows, as the user wants them or as they fit."""
+    area = request.roi is not None or request.mask is not None
+    per_pixel = tile_pixel_bytes(model, request.probabilities, area)
+    given = None if request.memory is None else parse_bytes(request.memory)
+    tile = request.tile
+    if tile is None:
+        tile = default_tile(series.grid.height, series.grid.width, per_pixel, given)
+    memory = given if given is not None else _memory(options, tile_bytes(series, tile, per_pixel))
+    return make_plan(series, model, tile, memory, request.probabilities, area)
+
+
+def _memory(options: PipelineOptions, tile: int) -> int:
+    """Budget of one worker where the user gives none; ``tile`` is the bytes of a tile."""
     local = runs_in_process(options.view_as(StandardOptions).runner)
     direct = options.view_as(DirectOptions)
     workers = direct.direct_num_workers if local else 1
     return default_memory(
-        available_memory() if local else None, workers, direct.direct_running_mode == "multi_processing"
+        available_memory() if local else None,
+        workers,
+        direct.direct_running_mode == "multi_processing",
+        tile,
     )
 
 

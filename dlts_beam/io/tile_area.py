@@ -9,7 +9,7 @@ from dlts_beam.grid import Tile, Window
 from dlts_beam.io.area import Area, area_digest
 from dlts_beam.io.outline import BOX
 
-STRIP_PIXELS = 1 << 20  # what reading a mask and looking into polygons takes beside its answer, is for these
+STRIP_PIXELS = 1 << 18  # asked about at once: reading a mask takes several times the memory of its answer
 
 
 class AreaChangedError(DltsError):

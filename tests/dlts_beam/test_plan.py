@@ -14,9 +14,11 @@ from dlts_beam.plan import (
     parse_bytes,
     pixel_bytes,
     source_block,
+    tile_bytes,
+    tile_pixel_bytes,
     window_bytes,
 )
-from dlts_beam.spec import PreparationSpec, SeriesSpec, ServingSpec
+from dlts_beam.spec import ClassTable, PreparationSpec, SeriesSpec, ServingSpec
 from tests.dlts_beam.test_fit_rule import every, series_of
 from tests.fakes import model_spec
 
@@ -94,7 +96,7 @@ def test_windows_keep_within_the_budget_and_on_the_block_grid(
     if plan.window_height < 512:
         taller = window_bytes(
             2 * plan.window_height + max(block[0], 1), plan.window_width, halo, pixel_bytes(series, model)
-        )
+        ) + tile_bytes(series, 512, 3)
         assert taller > memory or plan.window_height >= plan.window_width
 
 
@@ -111,6 +113,85 @@ def test_the_need_does_not_grow_with_the_scene() -> None:
     plans = [make_plan(series, model_with(series, 1), 512, 700 * MIB) for series in (small, large)]  # type: ignore[arg-type]
     assert plans[0].needed == plans[1].needed
     assert plans[1].tiles == 1600 * plans[0].tiles
+
+
+@pytest.mark.parametrize(
+    ("values", "probabilities", "area", "expected"),
+    [
+        # Map values; probabilities of two bytes a class; the larger file twice, encoded and copied; the area.
+        ((3, 7), False, False, 1 + 0 + 2 * 1),
+        ((3, 7), False, True, 1 + 0 + 2 * 1 + 1),
+        ((3, 700), False, False, 2 + 0 + 2 * 2),
+        ((3, 7), True, False, 1 + 4 + 2 * 4),
+        ((1, 2, 3, 4, 500), True, True, 2 + 10 + 2 * 10 + 1),
+    ],
+)
+def test_a_tile_is_held_whole_with_its_encoded_file(
+    values: tuple[int, ...], probabilities: bool, area: bool, expected: int
+) -> None:
+    series = series_with(1000, 300, (16, 16))
+    classes = ClassTable.from_csv("value,name\n" + "".join(f"{value},c{value}\n" for value in values))
+    serving = ServingSpec(256, 0, 24, 2, len(values))
+    model = model_spec(series, serving, PreparationSpec(("red", "nir"), (0.0, 0.0)), classes)
+    per_pixel = tile_pixel_bytes(model, probabilities, area)
+    assert per_pixel == expected
+    assert tile_bytes(series, 64, per_pixel) == 64 * 64 * expected
+    assert tile_bytes(series, 512, per_pixel) == 512 * 300 * expected
+
+
+def test_a_plan_counts_the_tile() -> None:
+    series = series_with(8192, 8192, (256, 256))
+    model = model_with(series, 0)
+    plan = make_plan(series, model, 8192, 1400 * MIB, probabilities=True)  # type: ignore[arg-type]
+    windows = window_bytes(plan.window_height, plan.window_width, 0, pixel_bytes(series, model))  # type: ignore[arg-type]
+    assert plan.needed == windows + 64 * MIB * (1 + 4 + 2 * 4)
+    assert windows - BASE_BYTES <= (1400 - 448 - 64 * 13) * MIB
+    assert plan.window_height >= 256
+    small = make_plan(series, model, 512, 1400 * MIB, probabilities=True)  # type: ignore[arg-type]
+    assert small.needed <= 1400 * MIB
+
+
+def test_a_tile_that_does_not_fit_is_refused_with_one_that_does() -> None:
+    series = series_with(8192, 8192, (256, 256))
+    model = model_with(series, 1)
+    told = "--memory 500 MiB is too little for --tile 8192 with --probabilities: a worker needs at least"
+    with pytest.raises(DltsError, match=told + " 1281 MiB; give it that, or --tile 1408"):
+        make_plan(series, model, 8192, 500 * MIB, probabilities=True)  # type: ignore[arg-type]
+    plan = make_plan(series, model, 1408, 500 * MIB, probabilities=True)  # type: ignore[arg-type]
+    assert plan.needed <= 500 * MIB
+    assert plan.window_height >= 64
+    make_plan(series, model, 8192, 1281 * MIB, probabilities=True)  # type: ignore[arg-type]
+    with pytest.raises(DltsError, match=r"too little for --tile 16384: .* --tile 3008"):
+        make_plan(series_with(16384, 16384, (256, 256)), model, 16384, 500 * MIB)  # type: ignore[arg-type]
+    with pytest.raises(DltsError, match="for this series and model: a worker needs at least"):
+        make_plan(series, model, 64, BASE_BYTES + 100, probabilities=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("per_pixel", "memory", "tile"),
+    [
+        (3, None, 512),
+        (128, None, 512),  # 32 MiB, as much as the least windows
+        (129, None, 256),
+        (1500, None, 128),
+        (100_000, None, 64),
+        (129, 600 * MIB, 512),
+        (3, BASE_BYTES + 2 * MIB, 512),
+        (13, BASE_BYTES + 2 * MIB, 256),
+        (13, BASE_BYTES + 6 * MIB, 256),
+        (13, BASE_BYTES + 7 * MIB, 512),
+        (13, 0, 64),
+    ],
+)
+def test_the_default_tile_fits_the_memory(per_pixel: int, memory: int | None, tile: int) -> None:
+    assert default_tile(8192, 8192, per_pixel, memory) == tile
+    assert default_tile(100, 100, per_pixel, memory) == 64
+
+
+def test_the_default_memory_holds_a_large_tile_too() -> None:
+    assert default_memory(None, 1, tile=10 * MIB) == 600 * MIB
+    assert default_memory(None, 1, tile=832 * MIB) == BASE_BYTES + (32 + 832) * MIB
+    assert default_memory(1 << 20, 8, tile=20 * MIB) == BASE_BYTES + 52 * MIB
 
 
 def test_too_little_memory_and_odd_tiles_are_refused() -> None:

@@ -281,6 +281,28 @@ def test_plan_is_the_dry_run(scene: Scene, tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "map.tif").exists()
 
 
+def test_a_tile_counts_in_the_memory_of_a_plan(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = random_scene(tmp_path / "large", 1400, 1400, steps=2, bands=1)
+    model = make_model(tmp_path / "model", large.spec)
+    flags = ["--dry-run", "--roi", str(tmp_path / "area.gpkg"), "--tile", "1400"]
+    write_area(tmp_path / "area.gpkg", large)
+    needed = []
+    for more in ([], ["--probabilities"]):
+        # 3 or 13 bytes a pixel, 1 for the area, and the same windows of 32 MiB.
+        assert classify(large, model, tmp_path / "map.tif", *flags, *more, "--memory", "600MB") == 0
+        needed.append(int(capsys.readouterr().out.partition("memory:  ")[2].partition(" MiB")[0]))
+    assert needed[1] - needed[0] == pytest.approx(10 * 1400 * 1400 / 2**20, abs=1)
+    assert classify(large, model, tmp_path / "map.tif", *flags, "--probabilities", "--memory", "460MB") == 1
+    told = "--memory 460 MiB is too little for --tile 1400 with --probabilities: a worker needs at least 475"
+    assert f"{told} MiB; give it that, or --tile 640" in capsys.readouterr().err
+    # A tile that the user leaves to us is made to fit.
+    given = ("--probabilities", "--memory", "449MB")
+    assert classify(large, model, tmp_path / "map.tif", *flags[:3], *given) == 0
+    assert "of 128 x 128 pixels" in capsys.readouterr().out
+
+
 def test_a_terminal_sees_a_bar_and_a_pipe_does_not(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

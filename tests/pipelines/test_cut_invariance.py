@@ -21,7 +21,7 @@ from dlts_beam.beam.stage import TileTask
 from dlts_beam.beam.write_tiles import NO_PROBABILITY
 from dlts_beam.grid import Window
 from dlts_beam.io.raster.reader import SeriesReader
-from dlts_beam.plan import make_plan, pixel_bytes, window_bytes
+from dlts_beam.plan import make_plan, pixel_bytes, tile_bytes, tile_pixel_bytes, window_bytes
 from dlts_beam.postprocess import LEVELS
 from dlts_beam.spec import ModelSpec, PreparationSpec, SeriesSpec, Warp
 from dlts_beam.tensors.inputs import prepare_samples
@@ -49,20 +49,21 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     return random_scene(tmp_path_factory.mktemp("scene") / "series", HEIGHT, WIDTH)
 
 
-def budget(scene: Scene, model: Path, window: int) -> str:
+def budget(scene: Scene, model: Path, tile: int, window: int) -> str:
     """The smallest --memory that gives windows of this side (a window of 64 holds the whole scene)."""
     spec = ModelSpec.from_json((model / "model.json").read_text())
     height, width = min(window, HEIGHT), min(window, WIDTH)
-    memory = window_bytes(height, width, spec.serving.halo, pixel_bytes(scene.spec, spec))
-    plan = make_plan(scene.spec, spec, 64, memory)
+    windows = window_bytes(height, width, spec.serving.halo, pixel_bytes(scene.spec, spec))
+    per_pixel = tile_pixel_bytes(spec, probabilities=True, area=False)
+    plan = make_plan(scene.spec, spec, 64, windows + tile_bytes(scene.spec, 64, per_pixel), True)
     assert (plan.window_height, plan.window_width) == (height, width)
-    return str(memory)
+    return str(windows + tile_bytes(scene.spec, tile, per_pixel))
 
 
 def flags_of(scene: Scene, model: Path, cut: tuple[int, int, int]) -> tuple[str, ...]:
     """The flags of step 4 for a cut."""
     tile, window, workers = cut
-    memory = budget(scene, model, window)
+    memory = budget(scene, model, tile, window)
     return "--tile", str(tile), "--memory", memory, "--direct_num_workers", str(workers)
 
 

@@ -24,7 +24,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid, Tile
 from dlts_beam.io.raster.handles import GDAL_CACHE_BYTES
 from dlts_beam.io.raster.hfa import check_size, write_hfa
-from dlts_beam.io.raster.parts import MAP, PROBABILITIES, checksum, part_name
+from dlts_beam.io.raster.parts import MAP, PROBABILITIES, checksum_of, part_name
 from dlts_beam.spec import ClassTable
 
 AUX = ".aux.xml"
@@ -236,13 +236,14 @@ def _first_difference(built: str, mosaic: Mosaic, records: Iterable[TileRecord])
     """Name of the first tile whose pixels in the raster have another checksum than in its record."""
     with rasterio.open(built) as dataset:
         for record in records:
+            wanted = record.checksum if mosaic.suffix == MAP else record.probabilities
             row, col, height, width = record.window
-            pixels = dataset.read(window=RasterWindow(col, row, width, height))
-            if mosaic.suffix == MAP:
-                same = checksum(pixels[0]) == record.checksum
-            else:
-                same = checksum(np.moveaxis(pixels, 0, -1)) == record.probabilities
-            if not same:
+            strips = (
+                RasterWindow(col, row + start, width, min(OVERVIEW_BLOCK, height - start))
+                for start in range(0, height, OVERVIEW_BLOCK)
+            )
+            found = checksum_of(np.moveaxis(dataset.read(window=strip), 0, -1) for strip in strips)
+            if found != wanted:
                 return record.name
     return None
 

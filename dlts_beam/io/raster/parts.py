@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -23,6 +25,7 @@ from dlts_beam.io.raster.handles import gdal_env
 
 MAP = ".tif"
 PROBABILITIES = ".probabilities.tif"
+STRIP_ROWS = 256  # rows that are worked on at once, so that a large tile is not copied: a block of a part
 _SEAL = b"DLTS-PART-1"  # ends every part
 
 
@@ -46,8 +49,15 @@ def part_name(tile: Tile, suffix: str = MAP) -> str:
 
 def checksum(array: np.ndarray) -> str:
     """SHA-256 (hex) of an array's values, row by row, little-endian."""
-    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return hashlib.sha256(little.tobytes()).hexdigest()
+    return checksum_of(array[start : start + STRIP_ROWS] for start in range(0, len(array), STRIP_ROWS))
+
+
+def checksum_of(strips: Iterable[np.ndarray]) -> str:
+    """The `checksum` of an array that comes in strips of its rows."""
+    digest = hashlib.sha256()
+    for rows in strips:
+        digest.update(np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
 
 
 def write_part(folder: str, record: TileRecord, part: Part, grid: Grid, nodata: int) -> None:
@@ -93,12 +103,16 @@ def _encode(bands: np.ndarray, record: TileRecord, grid: Grid, nodata: int | Non
             compress="deflate",
             zlevel=1,
             tiled=True,
-            blockxsize=256,
-            blockysize=256,
+            blockxsize=STRIP_ROWS,
+            blockysize=STRIP_ROWS,
             interleave="band",
         ) as dataset:
-            dataset.write(bands)
-        return _seal(memory.read(), record)
+            # rasterio copies what it is given where that does not lie in one piece: so no more than a strip.
+            for band, start in itertools.product(range(len(bands)), range(0, bands.shape[1], STRIP_ROWS)):
+                rows = bands[band, start : start + STRIP_ROWS]
+                strip = rasterio.windows.Window(0, start, rows.shape[1], rows.shape[0])
+                dataset.write(rows, band + 1, window=strip)
+        return _seal(memory.getbuffer(), record)
 
 
 def _verified(path: str, tile: Tile, key: str) -> TileRecord | None:
@@ -114,15 +128,17 @@ def _verified(path: str, tile: Tile, key: str) -> TileRecord | None:
     return record
 
 
-def _seal(content: bytes, record: TileRecord) -> bytes:
+def _seal(content: memoryview, record: TileRecord) -> bytes:
     """A GeoTIFF with its record and a digest of both behind it; readers of GeoTIFF do not look there.
 
     To look for a digest takes a tenth of a millisecond, to open and decode a GeoTIFF more than one: a large
     map has tens of thousands of parts, and each is verified when a run goes on.
     """
     note = msgspec.json.encode(record)
-    sealed = content + note + len(note).to_bytes(4, "little")
-    return sealed + hashlib.sha256(sealed).digest() + _SEAL
+    note += len(note).to_bytes(4, "little")
+    digest = hashlib.sha256(content)
+    digest.update(note)
+    return b"".join((content, note, digest.digest(), _SEAL))
 
 
 def _unseal(content: bytes) -> TileRecord | None:

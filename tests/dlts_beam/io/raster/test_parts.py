@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import rasterio
 from dlts_beam.certificate import TileRecord
 from dlts_beam.grid import Grid, Tile, Window
 from dlts_beam.io.raster import parts
-from dlts_beam.io.raster.parts import Part, checksum, part_name, read_part, write_part
+from dlts_beam.io.raster.parts import Part, checksum, checksum_of, part_name, read_part, write_part
 
 GRID = Grid("EPSG:32721", (30.0, 0.0, 500_000.0, 0.0, -30.0, 8_000_000.0), 100, 100)
 TILE = Tile(2, 3, Window(40, 60, 20, 15))
@@ -86,3 +88,25 @@ def test_a_checksum_sees_order_and_not_layout() -> None:
     array = np.arange(12, dtype=np.uint16).reshape(3, 4)
     assert checksum(array) == checksum(np.asfortranarray(array)) == checksum(array.astype(">u2"))
     assert checksum(array) != checksum(array[::-1])
+
+
+def test_a_checksum_of_strips_is_that_of_the_whole() -> None:
+    array = np.random.default_rng(0).integers(0, 65535, (700, 30, 3), np.uint16)
+    assert checksum(array) == hashlib.sha256(array.tobytes()).hexdigest()
+    assert checksum_of(array[start : start + 99] for start in range(0, 700, 99)) == checksum(array)
+
+
+def test_a_large_tile_is_copied_strip_by_strip(tmp_path: Path) -> None:
+    """GDAL's encoded file aside, of which there is little here, a tile takes no second array."""
+    window = Window(0, 0, 2048, 2048)
+    chances = np.zeros((2048, 2048, 2), np.uint16)
+    values = np.zeros((2048, 2048), np.uint8)
+    tracemalloc.start()
+    found = checksum(values), checksum(chances)
+    record = TileRecord("r00000c00000", window, "k" * 64, found[0], (2048 * 2048,), 0, found[1])
+    write_part(str(tmp_path), record, Part(values, chances), GRID, 255)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < chances.nbytes / 4
+    with rasterio.open(tmp_path / "r00000c00000.probabilities.tif") as dataset:
+        assert not dataset.read().any()
