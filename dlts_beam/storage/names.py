@@ -38,11 +38,14 @@ def is_remote(path: AnyPath) -> bool:
     """True for gs:// URIs.
 
     Raises:
-        DltsError: the path names a store that we do not know, such as s3://.
+        DltsError: the path names a store that we do not know, such as s3://, no bucket, or gs:/ for gs://.
     """
     text = os.fspath(path)
     if text.startswith(_GS):
+        split_gs(text)  # an unset variable in gs://$BUCKET must not lead to a local folder
         return True
+    if text.startswith("gs:/"):
+        raise DltsError(f"cannot use {text}: one slash is missing; write gs://BUCKET/PATH")
     scheme, separator, _ = text.partition("://")
     if separator and "/" not in scheme:
         raise DltsError(f"cannot use {text}: paths are local or start with gs://, and {scheme}:// is neither")

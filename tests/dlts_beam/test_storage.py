@@ -54,8 +54,36 @@ def test_unknown_stores_are_refused():
     assert not storage.is_remote("images/{date}_{band}.tif")
     with pytest.raises(DltsError, match="s3:// is neither"):
         storage.is_remote("s3://bucket/a")
-    with pytest.raises(DltsError, match="names no bucket"):
-        storage.exists("gs:///a")
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("gs://", "gs:// names no bucket: write gs://BUCKET/PATH"),
+        ("gs:///a", "gs:///a names no bucket: write gs://BUCKET/PATH"),
+        ("gs:/bucket/a", "cannot use gs:/bucket/a: one slash is missing; write gs://BUCKET/PATH"),
+        ("gs:/", "cannot use gs:/: one slash is missing"),
+    ],
+)
+def test_what_only_looks_like_a_bucket_is_never_a_local_path(
+    path: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    uses = (storage.is_remote, storage.parent, storage.name, storage.gdal_name, storage.make_dirs)
+    for use in (*uses, storage.exists, storage.read_bytes, storage.list_files, storage.check_writable):
+        with pytest.raises(DltsError, match=f"^{sentence}"):
+            use(path)
+    with pytest.raises(DltsError, match=f"^{sentence}"):
+        storage.join(path, "a")
+    with pytest.raises(DltsError, match=f"^{sentence}"), storage.exclusive(path, "x"):
+        pytest.fail("locked nothing")
+    assert os.listdir(tmp_path) == []
+
+
+def test_local_names_may_begin_with_gs(tmp_path: Path):
+    for name in ("gs", "gs:x", "./gs:/x"):
+        assert not storage.is_remote(name)
+    assert storage.join("gs://bucket//", "a") == "gs://bucket/a"
 
 
 def test_what_is_written_is_read(tmp_path: Path):

@@ -262,6 +262,21 @@ def test_the_output_never_replaces_an_image(tmp_path: Path, capsys: pytest.Captu
     assert main(["-i", str(tmp_path / "i"), "-o", str(tmp_path / "o"), "--stacked", "--undated", *QUICK]) == 0
 
 
+@pytest.mark.parametrize("output", ["gs://", "gs:///series", "gs:/bucket/series"])
+def test_an_output_without_its_bucket_is_refused_before_anything_is_written(
+    images: Path,
+    tmp_path: Path,
+    output: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert "gs://BUCKET/PATH" in refused(capsys, "-i", images, "-o", output)
+    assert "gs://BUCKET/PATH" in refused(capsys, "-i", output, "-o", "series")
+    assert os.listdir() == []
+
+
 def test_help_answers_in_under_a_second_without_beam():
     code = (
         "import atexit, sys; from pipelines.generate_img_series import main;"
