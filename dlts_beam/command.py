@@ -6,13 +6,15 @@ import atexit
 import contextlib
 import os
 import select
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from dlts_beam.errors import DltsError
 
-INTERRUPTED, NOBODY_READS = 130, 141  # 128 and the signal's number, as shells tell them
+INTERRUPTED, NOBODY_READS, TERMINATED = 130, 141, 143  # 128 and the signal's number, as shells tell them
 
 
 def guarded(work: Callable[[], int | None]) -> int:
@@ -20,20 +22,46 @@ def guarded(work: Callable[[], int | None]) -> int:
 
     Returns:
         Its status, 0 for None; 1 after a `DltsError`, told on stderr; 130 after Ctrl-C; 141 where nobody
-        reads the output any more, as after ``| head``.
+        reads the output any more, as after ``| head``; 143 after SIGTERM, which ends it as Ctrl-C does.
     """
+    terminated = threading.Event()
     try:
-        return work() or 0
+        with _interrupted_by_sigterm(terminated):
+            return work() or 0
     except DltsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        print("terminated" if terminated.is_set() else "interrupted", file=sys.stderr)
+        return TERMINATED if terminated.is_set() else INTERRUPTED
     except BrokenPipeError:
         if not _stdout_is_closed():
             raise
         return NOBODY_READS
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm(terminated: threading.Event) -> Iterator[None]:
+    """A context in which SIGTERM interrupts the work, so that locks, scratch and jobs on clusters go.
+
+    By default it would end the process at once, or, where that is a container's first, not at all. A second
+    one does that again. Where somebody else has settled what SIGTERM does, that stays.
+    """
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        terminated.set()
+        raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def leave(status: int) -> NoReturn:

@@ -1,12 +1,31 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
 from dlts_beam.command import guarded
 from dlts_beam.errors import DltsError
+
+STUBBORN = """
+import sys, time
+from dlts_beam.command import guarded
+
+def work():
+    try:
+        print("begun", flush=True)
+        time.sleep(600)
+    finally:
+        print("cleared away", flush=True)
+        time.sleep(float(sys.argv[1]))
+
+sys.exit(guarded(work))
+"""
 
 CHATTER = """
 import sys
@@ -32,6 +51,50 @@ def test_failures_are_one_sentence_and_a_status(capsys: pytest.CaptureFixture[st
     assert guarded(fail) == 1
     assert guarded(interrupt) == 130
     assert capsys.readouterr().err == "error: the disk is full: free some space\ninterrupted\n"
+
+
+@pytest.mark.parametrize(("clearing", "times", "status"), [("0", 1, 143), ("600", 2, -signal.SIGTERM)])
+def test_a_terminated_command_clears_away_unless_it_is_told_twice(
+    clearing: str, times: int, status: int
+) -> None:
+    command = [sys.executable, "-c", STUBBORN, clearing]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in ("begun\n", "cleared away\n")[:times]:
+            assert process.stdout.readline() == line
+            process.terminate()
+        assert process.wait(60) == status
+        assert process.stdout.read() == ("cleared away\n" if times == 1 else "")
+        assert process.stderr.read() == ("terminated\n" if times == 1 else "")
+
+
+def test_what_sigterm_does_is_as_before_when_the_command_ends() -> None:
+    def terminate() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert guarded(terminate) == 143
+    assert guarded(lambda: None) == 0
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_command_in_another_thread_or_of_one_who_ignores_sigterm_leaves_it_alone() -> None:
+    seen: list[object] = []
+
+    def look() -> None:
+        seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=guarded, args=(look,))
+    thread.start()
+    thread.join()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        guarded(look)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert seen == [signal.SIG_DFL, signal.SIG_IGN]
 
 
 def test_a_reader_that_went_away_ends_the_command_quietly() -> None:
