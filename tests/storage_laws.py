@@ -11,10 +11,16 @@ import pytest
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
 
-# Holds the lock that its argument names, and says so.
+# Holds the lock that its argument names, and says so. Two more arguments make it a run of another container
+# with the same host name: how that names its processes, and the seconds between two signs of life.
 HOLD = """
 import sys, time
 from dlts_beam import storage
+if len(sys.argv) > 2:
+    from dlts_beam.storage import holder, lease
+    here = holder._place()
+    holder._place = lambda: {**here, "namespace": sys.argv[2]}
+    lease.RENEW = float(sys.argv[3])
 with storage.exclusive(sys.argv[1], "the map"):
     print("held", flush=True)
     time.sleep(600)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
+from dlts_beam.storage import lease
 from pipelines.classify_img_series import main as classify
 from tests.fakes import make_model, random_scene
 from tests.servers import free_port, server, tool
@@ -46,9 +49,15 @@ def lock(strict: str, request: pytest.FixtureRequest) -> str:
     return storage.join(strict, request.node.name, "map.tif.lock")
 
 
+# As a version before leases wrote it, and on a machine that nobody can ask.
+GONE = json.dumps({"host": "elsewhere", "process": 1, "born": "0"})
+
+
 @pytest.fixture
-def holder(lock: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, lock], stdout=subprocess.PIPE, text=True)
+def holder(lock: str, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lock; a test may give more arguments of `HOLD`."""
+    command = [sys.executable, "-c", HOLD, lock, *getattr(request, "param", ())]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     yield process
@@ -74,14 +83,121 @@ def test_a_killed_run_of_this_machine_locks_nobody_out(lock: str, holder: subpro
     assert not storage.exists(lock)
 
 
-def test_a_run_of_another_machine_is_believed_to_live(lock: str):
-    storage.write_text(lock, json.dumps({"host": "elsewhere", "process": 1, "born": "0"}))
+def test_a_run_of_another_machine_that_gives_no_sign_of_life_is_succeeded(
+    lock: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(lease, "LEASE", 0.5)
+    storage.write_text(lock, GONE)
+    began = time.monotonic()
+    with storage.exclusive(lock, "the map"):
+        assert time.monotonic() - began >= 0.5
+        assert json.loads(storage.read_bytes(lock))["process"] == os.getpid()
+    assert not storage.exists(lock)
+    assert capsys.readouterr().err == (
+        f"waiting to see whether the run that holds {lock} (process 1 on elsewhere) still lives:"
+        " up to 0.5 seconds\n"
+    )
+
+
+@pytest.mark.parametrize("holder", [("pid:[7]", "0.5")], indirect=True)
+def test_a_run_of_another_container_of_the_same_name_lives_while_it_renews(
+    lock: str, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lease, "RENEW", 0.5)
+    before = storage.stat(lock)
     with (
-        pytest.raises(DltsError, match=rf"process 1 on elsewhere.*; if it was killed, remove {lock}"),
+        pytest.raises(DltsError, match=f"another run .process {holder.pid} on {socket.gethostname()}."),
         storage.exclusive(lock, "the map"),
     ):
         pytest.fail("two runs at once")
-    assert storage.exists(lock)
+    assert storage.stat(lock) != before
+    monkeypatch.setattr(lease, "LEASE", 1.0)
+    os.kill(holder.pid, signal.SIGKILL)
+    with storage.exclusive(lock, "the map"):
+        assert json.loads(storage.read_bytes(lock))["process"] == os.getpid()
+
+
+def test_a_lock_that_goes_while_it_is_watched_is_taken(lock: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lease, "RENEW", 0.5)
+    storage.write_text(lock, GONE)
+    threading.Timer(0.3, storage.remove, [lock]).start()
+    began = time.monotonic()
+    with storage.exclusive(lock, "the map"):
+        assert time.monotonic() - began < lease.LEASE / 2
+
+
+def test_of_two_that_find_a_dead_run_s_lock_one_succeeds(lock: str, monkeypatch: pytest.MonkeyPatch):
+    """Both have watched it for as long, so both try to replace the object that they watched."""
+    storage.write_text(lock, GONE)
+    both, seen, told = threading.Barrier(2), [], []
+
+    def watch(path: str, found: lease._Found) -> lease._Found:
+        both.wait(30)
+        return found
+
+    def contend() -> None:
+        try:
+            with storage.exclusive(lock, "the map"):
+                seen.append(storage.read_bytes(lock))
+                both.wait(30)
+        except DltsError as error:
+            told.append(str(error))
+            both.wait(30)
+
+    monkeypatch.setattr(lease, "_watch", watch)
+    threads = [threading.Thread(target=contend) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 1
+    assert [f"process {os.getpid()} on" in each for each in told] == [True]
+    assert not storage.exists(lock)
+
+
+def test_a_run_whose_lock_was_taken_ends_with_a_sentence(lock: str):
+    def run(body_checks: bool) -> None:
+        with storage.exclusive(lock, "the map") as check:
+            check()
+            storage.write_text(lock, GONE)
+            if body_checks:
+                check()
+                pytest.fail("the body went on")
+
+    for body_checks in (True, False):
+        storage.remove(lock)
+        with pytest.raises(DltsError, match=r"another run .process 1 on elsewhere. took over the map"):
+            run(body_checks)
+        assert storage.read_text(lock) == GONE  # the other run goes on to hold it
+
+
+def test_a_lost_lock_is_told_at_once_and_explains_what_comes_of_it(
+    lock: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(lease, "RENEW", 0.05)
+
+    def run() -> None:
+        with storage.exclusive(lock, "the map"):
+            storage.remove(lock)
+            deadline = time.monotonic() + 30
+            while "warning: somebody removed" not in capsys.readouterr().err:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            raise FileNotFoundError("a tile that the other run has cleared away")
+
+    with pytest.raises(DltsError, match=f"somebody removed {lock}, so another run may have") as caught:
+        run()
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+
+
+def test_a_write_whose_answer_was_lost_is_no_loss(lock: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lease, "RENEW", 0.05)
+    with storage.exclusive(lock, "the map") as check:
+        for _ in range(3):  # as if the server had done what the client thinks failed
+            storage.write_bytes(lock, storage.read_bytes(lock))
+            time.sleep(0.1)
+        check()
+    assert not storage.exists(lock)
 
 
 def test_no_two_are_ever_inside(lock: str, tmp_path: Path):
