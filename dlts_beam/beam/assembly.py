@@ -88,12 +88,19 @@ class MapJob:
         return inside | {record.name: record.key for record in self.outside}
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the rasters while the body runs; raises `DltsError` where another run holds one."""
+    def locked(self) -> Iterator[Callable[[], None]]:
+        """Hold the rasters while the body runs; raises `DltsError` where another run holds one.
+
+        Gives a function that raises where another has taken one meanwhile; see `dlts_beam.storage.exclusive`.
+        """
         with ExitStack() as locks:
-            for path in self.mosaics:
-                locks.enter_context(storage.exclusive(path + ".lock", path))
-            yield
+            held = [locks.enter_context(storage.exclusive(path + ".lock", path)) for path in self.mosaics]
+
+            def check() -> None:
+                for still_held in held:
+                    still_held()
+
+            yield check
 
     def certify(self, records: Iterable[TileRecord], files: dict[str, str]) -> Certificate:
         """The certificate of these tiles; see `make_certificate`."""

@@ -93,10 +93,11 @@ def finish_map(
         DltsError: a tile is not there, or is another run's; an image has changed.
     """
     job, seconds = planned.job, {"total": time.time() - started}
-    with job.locked():
+    with job.locked() as check_locks:
         if finished_certificate(job) is None:
             broken = [record for record in records if record.quarantined is not None]
             verified = reuse_tiles(job)
+            check_locks()
             known = {record.name for record in [*broken, *verified]}
             missing = [task.tile.key for task in job.tasks if task.tile.key not in known]
             if missing:

@@ -64,7 +64,7 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
     good = check_places(planned, options)
     written: list[TileRecord] = []
     seconds: dict[str, float] = {}
-    with job.locked():
+    with job.locked() as check_locks:
         for path in (*job.mosaics, job.certificate, job.output + RUN_RECORD):
             storage.remove_leftovers(path)
         certificate = finished_certificate(job)
@@ -76,8 +76,10 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
             if written:
                 check_stock(job.series, planned.bands, planned.request.quarantine, good)
             give_freed_memory_back()  # local workers are threads of this process
+            check_locks()
             certificate = _timed("assemble", seconds, lambda: publish(job, [*kept, *written]))
         seconds["total"] = time.time() - started
+        check_locks()  # the parts may be another run's by now
         record = record_run(planned, written, reused, seconds, started)
         storage.remove_tree(job.parts)
     return Outcome(certificate, record, seconds)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from dlts_beam import storage
+from dlts_beam.beam import map_run
 from dlts_beam.errors import DltsError
 from dlts_beam.storage import lease
 from pipelines.classify_img_series import main as classify
@@ -198,6 +199,23 @@ def test_a_write_whose_answer_was_lost_is_no_loss(lock: str, monkeypatch: pytest
             time.sleep(0.1)
         check()
     assert not storage.exists(lock)
+
+
+def test_a_map_whose_lock_was_taken_is_not_published(
+    strict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    scene = random_scene(tmp_path / "series", 37, 53)
+    model = make_model(tmp_path / "model", scene.spec, patch=3)
+    output = storage.join(strict, "taken", "map.tif")
+    monkeypatch.setattr(  # what comes between the last tile and the publishing
+        map_run, "give_freed_memory_back", lambda: storage.write_text(output + ".lock", GONE)
+    )
+    command = ["-i", str(scene.folder), "-m", str(model), "-o", output, "--direct_num_workers", "1"]
+    assert classify(command) == 1
+    assert "process 1 on elsewhere) took over gs://locks/taken/map.tif" in capsys.readouterr().err
+    assert not storage.exists(output)
+    assert storage.list_files(output + ".parts") != []
+    assert storage.read_text(output + ".lock") == GONE
 
 
 def test_no_two_are_ever_inside(lock: str, tmp_path: Path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from dlts_beam import storage
 from dlts_beam.beam import dataflow
 from dlts_beam.beam.detached import finish_map, finish_samples, submit_map
 from dlts_beam.beam.map_plan import MapPlan, MapRequest, plan_map
@@ -52,6 +55,20 @@ def test_a_tile_that_is_gone_is_no_map(tmp_path: Path):
     with pytest.raises(DltsError, match=r"^4 of 4 tiles, such as \S+, are not in \S+map.tif.parts as they"):
         finish_map([], planned, 0.0, frozenset())
     assert not (tmp_path / "map.tif").exists()
+
+
+def test_a_last_step_whose_lock_was_taken_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    @contextmanager
+    def taken(path: str, what: str) -> Iterator[Callable[[], None]]:
+        def check() -> None:
+            raise DltsError(f"another run took over {what}")
+
+        yield check
+
+    planned = planned_map(random_scene(tmp_path / "series", 20, 30), tmp_path, tmp_path / "map.tif")
+    monkeypatch.setattr(storage, "exclusive", taken)
+    with pytest.raises(DltsError, match=r"^another run took over \S+map.tif$"):
+        finish_map([], planned, 0.0, frozenset())
 
 
 def test_the_samples_are_the_same(
