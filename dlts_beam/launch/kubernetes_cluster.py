@@ -17,7 +17,10 @@ CONTAINER = "trainer"
 INDEX = "batch.kubernetes.io/job-completion-index"
 POLL = 5.0  # seconds between two looks
 TIMEOUT = 30.0
-_NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+# The kubelet asks again after these by itself: a busy registry looks like a wrong name at first.
+_PULL_FAILS = frozenset({"ErrImagePull", "ImagePullBackOff"})
+_NEVER_PULLS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+PULL_PATIENCE = 600.0  # seconds: some seven attempts of the kubelet, which waits longer after each
 
 
 def load_client() -> Any:
@@ -181,7 +184,7 @@ def follow_job(cluster: Cluster, job: TrainerJob, say: Say) -> str | None:
     """Pass on what the first worker says until the job has ended; gives why it failed, None if it did not."""
     told: dict[str, int] = {}  # lines by pod: a broken connection must not repeat or lose any
     ended: set[str] = set()
-    waiting = ""
+    waits: dict[tuple[str, str], float] = {}  # when a pod was first seen to wait for that reason
     while True:
         # Before its pods, so that nothing they say before the end is missed.
         outcome = _outcome(patiently(lambda: cluster.job(job.name)))
@@ -190,13 +193,16 @@ def follow_job(cluster: Cluster, job: TrainerJob, say: Say) -> str | None:
             if name in ended:
                 continue
             if pod.status.phase == "Pending":
-                reason, image_is_missing = _why_pending(pod)
-                if image_is_missing:
+                reason, sentence = _why_pending(pod)
+                if reason and (name, reason) not in waits:
+                    waits[name, reason] = time.monotonic()
+                    if reason not in _NEVER_PULLS:
+                        say(f"{name} waits: {sentence}")
+                # A job that has trained keeps its place: its image is there, so the pull will work again.
+                gives_up = reason in _PULL_FAILS and _pull_seconds(waits, name) > PULL_PATIENCE and not told
+                if reason in _NEVER_PULLS or gives_up:
                     cluster.delete(job.name)
-                    return f"the cluster cannot pull {job.image} ({reason}), so the job was deleted"
-                if reason and reason != waiting:
-                    waiting = reason
-                    say(f"{name} waits: {reason}")
+                    return f"the cluster cannot pull {job.image} ({sentence}), so the job was deleted"
                 continue
             if name not in told and told:
                 say(f"{name} goes on in the place of one that was lost")
@@ -222,13 +228,19 @@ def _outcome(job: Any) -> str | None:
     return None
 
 
-def _why_pending(pod: Any) -> tuple[str, bool]:
-    """Why a pod does not start yet, and whether that is its image."""
+def _pull_seconds(waits: dict[tuple[str, str], float], pod: str) -> float:
+    """For how long the pulls of the image have failed, of a pod that waits for it."""
+    return time.monotonic() - min(waits[key] for key in waits if key[0] == pod and key[1] in _PULL_FAILS)
+
+
+def _why_pending(pod: Any) -> tuple[str, str]:
+    """Why a pod does not start yet, in a word and in a sentence; both empty where nobody says."""
     for container in pod.status.container_statuses or []:
         waiting = container.state.waiting if container.state else None
-        if waiting is not None and waiting.reason in _NO_IMAGE:
-            return waiting.message or waiting.reason, True
+        if waiting is not None and waiting.reason in _PULL_FAILS | _NEVER_PULLS:
+            return waiting.reason, waiting.message or waiting.reason
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
-            return condition.message or condition.reason or "", False
-    return "", False
+            sentence = condition.message or condition.reason or ""
+            return sentence, sentence
+    return "", ""

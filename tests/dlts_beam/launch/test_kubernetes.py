@@ -215,13 +215,65 @@ def test_a_job_that_fails_is_told_with_its_reason(kube_config: Any) -> None:
         run(cluster, kube_config)
 
 
-def test_an_image_that_is_not_there_ends_the_job_at_once(kube_config: Any) -> None:
-    waiting = {"waiting": {"reason": "ErrImagePull", "message": "not found"}}
+def without_image(name: str, reason: str, message: str) -> dict[str, Any]:
+    """A pod whose image is not there yet."""
     status = {"name": "trainer", "image": "x", "imageID": "", "ready": False, "restartCount": 0}
-    cluster = Cluster((None, [pod("p1", "Pending", containerStatuses=[{**status, "state": waiting}])]))
-    with pytest.raises(DltsError, match=r"cannot pull dlts-trainer \(not found\), so the job was deleted"):
+    state = {"waiting": {"reason": reason, "message": message}}
+    return pod(name, "Pending", containerStatuses=[{**status, "state": state}])
+
+
+JOB = "/apis/batch/v1/namespaces/default/jobs/dlts-train-1"
+
+
+@pytest.mark.parametrize("reason", ["InvalidImageName", "ErrImageNeverPull"])
+def test_an_image_that_can_never_be_pulled_ends_the_job_at_once(kube_config: Any, reason: str) -> None:
+    cluster = Cluster((None, [without_image("p1", reason, "no such name")]))
+    with pytest.raises(DltsError, match=r"cannot pull dlts-trainer \(no such name\), so the job was deleted"):
         run(cluster, kube_config)
-    assert cluster.asked[-1] == "DELETE /apis/batch/v1/namespaces/default/jobs/dlts-train-1"
+    assert cluster.asked[-1] == f"DELETE {JOB}"
+
+
+def test_an_image_that_cannot_be_pulled_for_long_ends_the_job(
+    kube_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes_cluster, "PULL_PATIENCE", 0.2)
+    cluster = Cluster(
+        (None, [without_image("p1", "ErrImagePull", "not found")]),
+        (None, [without_image("p1", "ImagePullBackOff", "Back-off pulling image")]),
+    )
+    with pytest.raises(DltsError, match=r"cannot pull dlts-trainer \(Back-off.*\), so the job was deleted"):
+        run(cluster, kube_config)
+    assert cluster.asked.count(f"GET {JOB}") > 2
+    assert cluster.asked[-1] == f"DELETE {JOB}"
+
+
+def test_a_pull_that_fails_is_waited_for_and_told_once_for_each_reason(kube_config: Any) -> None:
+    fails = (None, [without_image("p1", "ErrImagePull", "503 Service Unavailable")])
+    backs_off = (None, [without_image("p1", "ImagePullBackOff", "Back-off pulling image")])
+    cluster = Cluster(fails, backs_off, fails, backs_off, ("Complete", [pod("p1", "Succeeded")]))
+    cluster.logs = {"p1": "epoch 1\n"}
+    said = run(cluster, kube_config)
+    assert said[1:] == ["p1 waits: 503 Service Unavailable", "p1 waits: Back-off pulling image", "epoch 1"]
+
+
+def test_a_pull_that_fails_in_mid_training_never_ends_the_job(
+    kube_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes_cluster, "PULL_PATIENCE", 0.0)
+    fails = without_image("p2", "ErrImagePull", "503 Service Unavailable")
+    cluster = Cluster(
+        (None, [pod("p1", "Running")]),
+        (None, [pod("p1", "Failed"), fails]),
+        (None, [pod("p1", "Failed"), fails]),
+        ("Complete", [pod("p1", "Failed"), pod("p2", "Succeeded")]),
+    )
+    cluster.logs = {"p1": "epoch 1\n", "p2": "epoch 2\n"}
+    said = run(cluster, kube_config)
+    assert said[1:] == [
+        "epoch 1", "p2 waits: 503 Service Unavailable", "p2 goes on in the place of one that was lost",
+        "epoch 2",
+    ]  # fmt: skip
+    assert not any(line.startswith("DELETE") for line in cluster.asked)
 
 
 def test_of_several_workers_the_first_one_is_heard(kube_config: Any) -> None:
