@@ -138,7 +138,7 @@ def launch(argv: Sequence[str] | None = None) -> int:
     module = _module(arguments.step)
 
     def work() -> int:
-        from dlts_beam.beam.runner import unknown_flags
+        from dlts_beam.beam.flags import unknown_flags
 
         flags = to_flags(arguments.step, rest)
         own = module.build_parser()

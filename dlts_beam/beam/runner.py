@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import difflib
 import importlib
 import math
 import os
@@ -12,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import NoReturn
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
@@ -22,7 +20,6 @@ from apache_beam.options.pipeline_options import (
     SetupOptions,
     StandardOptions,
     TestOptions,
-    _BeamArgumentParser,
 )
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
@@ -30,6 +27,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
 from dlts_beam.beam import flink, portable, worker
+from dlts_beam.beam.flags import check_runner, read_flags
 from dlts_beam.beam.local_workers import watched_workers
 from dlts_beam.errors import DltsError
 from dlts_beam.storage import credentials
@@ -67,11 +65,8 @@ def parse_options(
     Raises:
         DltsError: a flag or a runner is unknown, or a value is not one that the flag takes.
     """
-    parser = _beam_parser()
-    known, unknown = parser.parse_known_args(list(flags))
-    if unknown:
-        raise DltsError(_unknown(unknown[0], [*own_flags, *parser._option_string_actions]))
-    _check_runner(known.runner)
+    known = read_flags(flags, own_flags)
+    check_runner(known.runner)
     known.gpu = gpu
     service = find_service(known.runner)
     if service is not None:
@@ -231,49 +226,6 @@ def _care(
         return nullcontext()
     worker.quiet()
     return watched_workers()
-
-
-def unknown_flags(flags: Sequence[str]) -> list[str]:
-    """Those that no options class of Beam knows.
-
-    Raises:
-        DltsError: a value is not one that its flag takes.
-    """
-    return _beam_parser().parse_known_args(list(flags))[1]
-
-
-def _beam_parser() -> _OptionsParser:
-    parser = _OptionsParser(allow_abbrev=False)
-    # By name, as Beam does it: reloaded modules leave several classes of one name behind.
-    for options_class in {str(found): found for found in PipelineOptions.__subclasses__()}.values():
-        options_class._add_argparse_args(parser)
-    return parser
-
-
-class _OptionsParser(_BeamArgumentParser):
-    """Beam's flags, with errors as exceptions in place of a usage text of 300 flags."""
-
-    def error(self, message: str) -> NoReturn:
-        raise DltsError(f"{message} (a flag of Apache Beam)")
-
-
-def _unknown(argument: str, known: Iterable[str]) -> str:
-    if not argument.startswith("-"):
-        return f"unexpected argument {argument!r}: every value must follow its flag"
-    flag = argument.partition("=")[0]
-    close = difflib.get_close_matches(flag, set(known), n=1)
-    hint = f"did you mean {close[0]}?" if close else "see --help, and Apache Beam's pipeline options"
-    return f"unknown flag {flag}: {hint}"
-
-
-def _check_runner(runner: str | None) -> None:
-    names = StandardOptions.KNOWN_RUNNER_NAMES
-    short = {name.lower() for name in names} | {name.lower().removesuffix("runner") for name in names}
-    if runner is None or "." in runner or runner.lower() in short:
-        return
-    close = difflib.get_close_matches(runner, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}"
-    raise DltsError(f"unknown runner {runner}: {hint}")
 
 
 def _local_defaults(known: argparse.Namespace, flags: Sequence[str]) -> list[str]:

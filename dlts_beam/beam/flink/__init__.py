@@ -23,7 +23,13 @@ from apache_beam.options.pipeline_options import (
 )
 
 from dlts_beam.beam.flink.cluster import Cluster, look_at
-from dlts_beam.beam.flink.environment import POOL, check_environment, check_paths, read_environment
+from dlts_beam.beam.flink.environment import (
+    POOL,
+    PathOptions,
+    check_environment,
+    check_paths,
+    read_environment,
+)
 from dlts_beam.beam.flink.jar import find_jar
 from dlts_beam.beam.flink.submission import Submission
 from dlts_beam.errors import DltsError
@@ -41,7 +47,7 @@ _JAVA_CLASS = re.compile(r"^(?:[\w$]+\.)+[\w$]+: ")
 
 
 class FlinkOptions(PipelineOptions):
-    """Flags of Beam's Flink runner that its Python side lacks, and one of ours."""
+    """Flags of Beam's Flink runner that its Python side lacks."""
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
@@ -51,9 +57,6 @@ class FlinkOptions(PipelineOptions):
         )  # fmt: skip
         add("--number_of_execution_retries", type=int, metavar="N",
             help="Flink: how often a failed job starts anew by itself (default: the cluster's setting)",
-        )  # fmt: skip
-        add("--shared_local_paths", action="store_true", default=None,
-            help="all workers see local paths under the same names, as on NFS",
         )  # fmt: skip
 
 
@@ -103,7 +106,7 @@ def check(options: PipelineOptions, paths: Mapping[str, str] | None = None) -> N
         _settle_version(options, cluster)
         _settle_parallelism(flink, cluster)
     check_environment(environment, cluster)
-    check_paths(paths or {}, environment, cluster, bool(options.view_as(FlinkOptions).shared_local_paths))
+    check_paths(paths or {}, environment, cluster, bool(options.view_as(PathOptions).shared_local_paths))
     if portable.job_endpoint:
         return  # its server has a jar of its own
     server = options.view_as(JobServerOptions)

@@ -1,7 +1,8 @@
-"""Where the Python workers of a Flink job live, and whether they can do the work there."""
+"""Where the Python workers of a job live, and whether they can do the work there."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -11,11 +12,12 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from apache_beam.options.pipeline_options import PortableOptions
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 
 from dlts_beam import storage
-from dlts_beam.beam.flink.cluster import Cluster, is_this_machine
+from dlts_beam.beam.flink.cluster import is_this_machine
 from dlts_beam.errors import DltsError
 
 TYPES = ("EXTERNAL", "DOCKER", "PROCESS", "LOOPBACK")
@@ -30,6 +32,40 @@ _SHARED_TYPES = frozenset(
 )
 
 
+class PathOptions(PipelineOptions):
+    """What the user says of the paths, for all runners with workers elsewhere."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--shared_local_paths", action="store_true", default=None,
+            help="all workers see local paths under the same names, as on NFS",
+        )  # fmt: skip
+
+
+class Starters(NamedTuple):
+    """What starts the workers or asks a pool for them, in the words of the sentences here."""
+
+    name: str
+    verb: str
+    pool: str
+
+
+TASK_MANAGERS = Starters("the task managers", "are", "start one beside each task manager")
+JOB_SERVICE = Starters("the job service", "is", "start it there")
+
+
+class Place(Protocol):
+    """Where workers are started."""
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+
+    @property
+    def is_here(self) -> bool:
+        """True when that is this machine."""
+
+
 @dataclass(frozen=True)
 class Environment:
     """The kind of the workers and where they are.
@@ -42,7 +78,7 @@ class Environment:
     kind: str
     setting: str = ""
 
-    def are_here(self, cluster: Cluster | None) -> bool | None:
+    def are_here(self, cluster: Place | None) -> bool | None:
         """Whether workers see this machine's files; None where nobody can tell from here."""
         if self.kind == "LOOPBACK":
             return True
@@ -57,7 +93,7 @@ class Environment:
         return cluster.is_here
 
 
-def read_environment(portable: PortableOptions) -> Environment:
+def read_environment(portable: PortableOptions, starters: Starters = TASK_MANAGERS) -> Environment:
     """The environment that the flags describe.
 
     Raises:
@@ -84,7 +120,7 @@ def read_environment(portable: PortableOptions) -> Environment:
         if not image:
             raise DltsError(
                 "--environment_type DOCKER needs --environment_config IMAGE: the image that the Dockerfile's"
-                " target worker builds, pushed to where the task managers can pull it"
+                f" target worker builds, pushed to where {starters.name} can pull it"
             )
         return Environment(kind, image)
     command = portable.lookup_environment_option("process_command")
@@ -97,11 +133,13 @@ def read_environment(portable: PortableOptions) -> Environment:
     return Environment(kind, str(command))
 
 
-def check_environment(environment: Environment, cluster: Cluster | None) -> None:
+def check_environment(
+    environment: Environment, cluster: Place | None, starters: Starters = TASK_MANAGERS
+) -> None:
     """Check what can be checked from here: a thing on another machine may be known there only.
 
     Raises:
-        DltsError: the task managers will not get their workers.
+        DltsError: workers will not start.
     """
     here = cluster is not None and cluster.is_here
     if environment.kind == "LOOPBACK":
@@ -113,19 +151,19 @@ def check_environment(environment: Environment, cluster: Cluster | None) -> None
     elif environment.kind == "EXTERNAL":
         host, port = _split(environment.setting)
         if here or not _is_loopback(host):
-            _check_pool(host, port)
+            _check_pool(host, port, starters)
     elif environment.kind == "PROCESS":
         if here and shutil.which(environment.setting) is None:
             raise DltsError(
                 f"--environment_type PROCESS: there is no program {environment.setting} on this machine,"
-                " where the task managers are"
+                f" where {starters.name} {starters.verb}"
             )
     elif here:
-        _check_docker()
+        _check_docker(starters)
 
 
 def check_paths(
-    paths: Mapping[str, str], environment: Environment, cluster: Cluster | None, shared: bool = False
+    paths: Mapping[str, str], environment: Environment, cluster: Place | None, shared: bool = False
 ) -> None:
     """Refuse local paths that the workers would not find: hours later their work would be lost.
 
@@ -156,20 +194,20 @@ def check_paths(
             )
 
 
-def _check_pool(host: str, port: int) -> None:
+def _check_pool(host: str, port: int, starters: Starters) -> None:
     try:
         socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
     except ConnectionRefusedError as error:
         raise DltsError(
-            f"no worker pool listens at {host}:{port}: start one beside each task manager, with python -m"
+            f"no worker pool listens at {host}:{port}: {starters.pool}, with python -m"
             f" apache_beam.runners.worker.worker_pool_main --service_port={port}"
         ) from error
     except OSError:
         return  # a name or a network that only the task managers know
 
 
-def _check_docker() -> None:
-    wanted = "--environment_type DOCKER needs a container engine beside the task managers"
+def _check_docker(starters: Starters) -> None:
+    wanted = f"--environment_type DOCKER needs a container engine beside {starters.name}"
     if shutil.which("docker") is None:
         raise DltsError(f"{wanted}, and there is no docker program on this machine: use EXTERNAL")
     try:

@@ -208,6 +208,11 @@ def test_other_runners_stay_available_by_name_with_their_own_flags():
     assert options.view_as(StandardOptions).runner == "FlinkRunner"
 
 
+def test_a_runner_by_the_name_of_its_class_is_taken():
+    name = "apache_beam.runners.direct.direct_runner.BundleBasedDirectRunner"
+    assert runner.make_runner(runner.parse_options([f"--runner={name}"])) == name
+
+
 def test_the_main_session_is_never_pickled():
     assert runner.parse_options(["--runner=DataflowRunner"]).view_as(SetupOptions).save_main_session is False
 
@@ -221,6 +226,16 @@ def test_the_main_session_is_never_pickled():
         (["-q"], "unknown flag -q: see --help, and Apache Beam's pipeline options"),
         (["scene"], "unexpected argument 'scene': every value must follow its flag"),
         (["--runner=PrizmRunner"], "unknown runner PrizmRunner: did you mean PrismRunner?"),
+        (
+            ["--runner=no_such_module.Runner"],
+            "--runner no_such_module.Runner: there is no such runner here (No module named 'no_such_module');"
+            " give a runner of Beam, such as FlinkRunner, or MODULE.CLASS of one that is installed",
+        ),
+        (
+            ["--runner=os.getpid"],
+            "--runner os.getpid: there is no such runner here (getpid is no runner); give a runner of"
+            " Beam, such as FlinkRunner, or MODULE.CLASS of one that is installed",
+        ),
         (["--direct_num_workers=0"], "--direct_num_workers must be 1 or more; got 0"),
         (
             ["--direct_num_workers=two"],

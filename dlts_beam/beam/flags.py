@@ -1,0 +1,99 @@
+"""Beam's flags, read strictly: every flag is known, and every runner is there."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, _BeamArgumentParser
+from apache_beam.runners.runner import PipelineRunner
+
+from dlts_beam.beam import flink  # noqa: F401 - flags are known once their classes are there
+from dlts_beam.errors import DltsError
+
+
+def read_flags(flags: Sequence[str], own_flags: Iterable[str]) -> argparse.Namespace:
+    """All of Beam's flags, parsed.
+
+    Args:
+        own_flags: the command's own flags, to suggest for misspelt ones.
+
+    Raises:
+        DltsError: a flag is unknown, or a value is not one that its flag takes.
+    """
+    parser = _beam_parser()
+    known, unknown = parser.parse_known_args(list(flags))
+    if unknown:
+        raise DltsError(_unknown(unknown[0], [*own_flags, *parser._option_string_actions]))
+    return known
+
+
+def unknown_flags(flags: Sequence[str]) -> list[str]:
+    """Those that no options class of Beam knows.
+
+    Raises:
+        DltsError: a value is not one that its flag takes.
+    """
+    return _beam_parser().parse_known_args(list(flags))[1]
+
+
+def _beam_parser() -> _OptionsParser:
+    parser = _OptionsParser(allow_abbrev=False)
+    # By name, as Beam does it: reloaded modules leave several classes of one name behind.
+    for options_class in {str(found): found for found in PipelineOptions.__subclasses__()}.values():
+        options_class._add_argparse_args(parser)
+    return parser
+
+
+class _OptionsParser(_BeamArgumentParser):
+    """Beam's flags, with errors as exceptions in place of a usage text of 300 flags."""
+
+    def error(self, message: str) -> NoReturn:
+        raise DltsError(f"{message} (a flag of Apache Beam)")
+
+
+def _unknown(argument: str, known: Iterable[str]) -> str:
+    if not argument.startswith("-"):
+        return f"unexpected argument {argument!r}: every value must follow its flag"
+    flag = argument.partition("=")[0]
+    close = difflib.get_close_matches(flag, set(known), n=1)
+    hint = f"did you mean {close[0]}?" if close else "see --help, and Apache Beam's pipeline options"
+    return f"unknown flag {flag}: {hint}"
+
+
+def check_runner(runner: str | None) -> None:
+    """Refuse a runner that is not there.
+
+    Args:
+        runner: value of ``--runner``: a name of Beam's, or ``MODULE.CLASS``; None where it is not given.
+
+    Raises:
+        DltsError: Beam knows no such name, or the class cannot be imported.
+    """
+    names = StandardOptions.KNOWN_RUNNER_NAMES
+    short = {name.lower() for name in names} | {name.lower().removesuffix("runner") for name in names}
+    if runner is None or runner.lower() in short:
+        return
+    if "." in runner:
+        _check_import(runner)
+        return
+    close = difflib.get_close_matches(runner, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}"
+    raise DltsError(f"unknown runner {runner}: {hint}")
+
+
+def _check_import(runner: str) -> None:
+    """Refuse a runner that is given by the name of its class, and is not there."""
+    module, _, name = runner.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+        if not (isinstance(found, type) and issubclass(found, PipelineRunner)):
+            raise TypeError(f"{name} is no runner")
+    except Exception as error:  # whatever a module does when it is imported
+        raise DltsError(
+            f"--runner {runner}: there is no such runner here ({error}); give a runner of Beam, such as"
+            " FlinkRunner, or MODULE.CLASS of one that is installed"
+        ) from error
