@@ -1,11 +1,11 @@
-"""Beam's flags, read strictly: every flag is known, and every runner is there."""
+"""Beam's flags, read strictly: every flag is known, every runner is there, and none is without effect."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, _BeamArgumentParser
@@ -13,6 +13,8 @@ from apache_beam.runners.runner import PipelineRunner
 
 from dlts_beam.beam import flink  # noqa: F401 - flags are known once their classes are there
 from dlts_beam.errors import DltsError
+
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
 def read_flags(flags: Sequence[str], own_flags: Iterable[str]) -> argparse.Namespace:
@@ -29,6 +31,32 @@ def read_flags(flags: Sequence[str], own_flags: Iterable[str]) -> argparse.Names
     if unknown:
         raise DltsError(_unknown(unknown[0], [*own_flags, *parser._option_string_actions]))
     return known
+
+
+def read_dry_run(known: argparse.Namespace, own_flags: Collection[str]) -> bool:
+    """Whether the job is only to be translated; Beam takes any text, ``False`` too, for a yes.
+
+    Args:
+        known: all of Beam's flags, parsed.
+        own_flags: the command's own flags.
+
+    Raises:
+        DltsError: the value is neither true nor false; or this or a template is asked of a runner that would
+            run the job nevertheless.
+    """
+    text = str(known.dry_run).lower()
+    if text not in (*_TRUE, *_FALSE):
+        raise DltsError(f"--dry_run must be True or False; got {known.dry_run!r}")
+    dry = text in _TRUE
+    if (known.runner or "").lower().removesuffix("runner") == "dataflow":
+        return dry
+    hint = "; --dry-run tells what this command would do" if "--dry-run" in own_flags else ""
+    for flag, given, more in (("--dry_run", dry, hint), ("--template_location", known.template_location, "")):
+        if given:
+            raise DltsError(
+                f"{flag} is for --runner=DataflowRunner only, others would run the job: leave it out{more}"
+            )
+    return False
 
 
 def unknown_flags(flags: Sequence[str]) -> list[str]:

@@ -27,7 +27,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
 from dlts_beam.beam import flink, portable, worker
-from dlts_beam.beam.flags import check_runner, read_flags
+from dlts_beam.beam.flags import check_runner, read_dry_run, read_flags
 from dlts_beam.beam.local_workers import watched_workers
 from dlts_beam.errors import DltsError
 from dlts_beam.storage import credentials
@@ -65,8 +65,10 @@ def parse_options(
     Raises:
         DltsError: a flag or a runner is unknown, or a value is not one that the flag takes.
     """
+    own_flags = list(own_flags)
     known = read_flags(flags, own_flags)
     check_runner(known.runner)
+    dry_run = read_dry_run(known, own_flags)
     known.gpu = gpu
     service = find_service(known.runner)
     if service is not None:
@@ -76,6 +78,7 @@ def parse_options(
     options = PipelineOptions([*defaults, *flags, f"--beam_plugin={worker.__name__}"])
     # DoFns live in modules, never in __main__; a service runner would pickle the main session unasked.
     options.view_as(SetupOptions).save_main_session = False
+    options.view_as(TestOptions).dry_run = dry_run
     return options
 
 

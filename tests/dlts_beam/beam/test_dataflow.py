@@ -74,7 +74,7 @@ def test_other_runners_are_left_alone():
     assert options.view_as(WorkerOptions).machine_type is None
     check_submission(options, {"--output": "map.tif"})
     assert dataflow.resource_hints(options, "nvidia-l4") == {}
-    assert not dataflow.is_detached(parse_options(["--dry_run=True"]))
+    assert not dataflow.is_detached(options)
 
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
