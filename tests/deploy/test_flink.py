@@ -16,7 +16,7 @@ from dlts_beam.beam.flink.environment import POOL, POOL_PORT, read_environment
 from dlts_beam.beam.runner import parse_options
 from dlts_beam.storage import is_remote
 from pipelines.cli import COMMANDS
-from tests.flink.standalone import CONFIG, VERSION
+from tests.flink.standalone import CONFIG, VERSION, java_options
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "deploy" / "flink"
@@ -63,6 +63,7 @@ def test_the_cluster_is_of_a_version_that_beam_knows(cluster: dict[str, Any]):
 def test_both_kinds_of_cluster_are_set_alike(cluster: dict[str, Any]):
     on_kubernetes = cluster["spec"]["flinkConfiguration"]
     standalone = yaml.safe_load(CONFIG.read_text())
+    del standalone["env.java.opts.all"]  # the operator gives these by itself
     assert {key: _text(value) for key, value in standalone.items()} == on_kubernetes
     assert on_kubernetes["web.submit.enable"] == "true"  # jobs come through REST
     assert on_kubernetes["restart-strategy.type"] == "none"  # finished tiles are not computed again
@@ -74,6 +75,14 @@ def test_both_kinds_of_cluster_are_set_alike(cluster: dict[str, Any]):
 def _text(value: object) -> str:
     """A value as the operator, which takes text only, wants it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_java_17_opens_to_a_standalone_flink_what_flink_needs():
+    options = java_options()
+    opened = re.findall(r"--add-opens=java\.base/(\S+)=ALL-UNNAMED", " ".join(options))
+    assert {"java.lang", "java.lang.reflect", "java.nio", "java.util", "sun.nio.ch"} <= set(opened)
+    assert all(re.fullmatch(r"--add-(opens|exports)=[\w.]+/[\w.]+=ALL-UNNAMED", each) for each in options)
+    assert "env.java" not in (FOLDER / "kubernetes" / "cluster.yaml").read_text()
 
 
 def test_the_worker_pool_is_where_our_default_looks(cluster: dict[str, Any]):

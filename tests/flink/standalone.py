@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import yaml
+
 from dlts_beam.beam.flink.cluster import Cluster, look_at
 from dlts_beam.errors import DltsError
 
@@ -18,12 +20,6 @@ VERSION = "2.2.0"
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = ROOT / "deploy" / "flink" / "config.yaml"
 _START_SECONDS = 120
-# What Flink's own scripts pass on Java 17.
-_OPENED = (
-    "java.net", "java.io", "java.nio", "java.lang", "java.lang.reflect", "java.text", "java.time",
-    "java.util", "java.util.concurrent", "java.util.concurrent.atomic", "java.util.concurrent.locks",
-    "sun.nio.ch",
-)  # fmt: skip
 # Flink's scripts work these out; a process that is started without them must be told each.
 _MEMORY = {
     "taskmanager.cpu.cores": "1",
@@ -53,6 +49,12 @@ def install(cache: Path) -> Path:
         )  # fmt: skip
         fresh.rename(place)
     return place / "pyflink"
+
+
+def java_options() -> list[str]:
+    """What Flink's own scripts, which are not used here, would pass to Java: it is in the settings."""
+    options: str = yaml.safe_load(CONFIG.read_text())["env.java.opts.all"]
+    return options.split()
 
 
 def free_port() -> int:
@@ -160,8 +162,7 @@ class Standalone:
         return [process for process in self._processes if process.returncode == -signal.SIGKILL]
 
     def _java(self, name: str, heap: str, entry: str, *arguments: str) -> subprocess.Popen[bytes]:
-        opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
-        command = [str(find_java()), f"-Xmx{heap}", *opened, "-cp", f"{self._flink}/lib/*", entry]
+        command = [str(find_java()), f"-Xmx{heap}", *java_options(), "-cp", f"{self._flink}/lib/*", entry]
         command += ["--configDir", str(self.conf), *arguments]
         return self._start(name, command, self._folder, {"FLINK_CONF_DIR": str(self.conf)})
 
