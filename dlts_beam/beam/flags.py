@@ -101,6 +101,11 @@ def check_runner(runner: str | None) -> None:
     Raises:
         DltsError: Beam knows no such name, or the class cannot be imported.
     """
+    if runner is not None and any(character.isspace() for character in runner):
+        raise DltsError(
+            f"--runner is one name without spaces; got {runner!r}. Where that came from a shell variable: zsh"
+            ' does not split it into flags, so make it an array and write "${NAME[@]}"'
+        )
     names = StandardOptions.KNOWN_RUNNER_NAMES
     short = {name.lower() for name in names} | {name.lower().removesuffix("runner") for name in names}
     if runner is None or runner.lower() in short:

@@ -28,13 +28,11 @@ VARIABLES = {
 
 def lines_of(text: str) -> list[str]:
     """The commands of the instructions, continued lines joined, variables filled in."""
-    (on_dataflow,) = re.findall(r'ON_DATAFLOW="([^"]+)"', text)
+    (on_dataflow,) = re.findall(r"ON_DATAFLOW=\(([^)]+)\)", text)
     joined = re.sub(r"\s*\\\n\s*", " ", text)
     code = [line.strip() for line in joined.splitlines() if line.startswith("    ")]
-    values = {**VARIABLES, "ON_DATAFLOW": on_dataflow}
-    for _ in range(2):
-        code = [re.sub(r"\$(\w+)", lambda found: values.get(found[1], found[0]), line) for line in code]
-    return code
+    code = [line.replace('"${ON_DATAFLOW[@]}"', " ".join(on_dataflow.split())) for line in code]
+    return [re.sub(r"\$(\w+)", lambda found: VARIABLES.get(found[1], found[0]), line) for line in code]
 
 
 COMMAND_LINES = [line for line in lines_of(TEXT) if line.startswith("dlts ")]
@@ -51,6 +49,13 @@ def test_every_command_is_accepted(line: str) -> None:
     options = parse_options(rest, gpu=getattr(arguments, "gpu", None))
     check_submission(options, {"--input-dir": arguments.input_dir})
     assert options.view_as(GoogleCloudOptions).service_account_email == "w@x"
+
+
+def test_no_list_of_flags_is_left_to_the_shell_to_split() -> None:
+    """zsh hands an unquoted variable on in one piece."""
+    assert "$ON_DATAFLOW" not in TEXT
+    commands = [line for line in COMMAND_LINES if "train-model" not in line]
+    assert TEXT.count('"${ON_DATAFLOW[@]}"\n') + TEXT.count('"${ON_DATAFLOW[@]}" --') == len(commands)
 
 
 def test_all_four_steps_and_the_gpu_are_there() -> None:

@@ -227,6 +227,12 @@ def test_the_main_session_is_never_pickled():
         (["scene"], "unexpected argument 'scene': every value must follow its flag"),
         (["--runner=PrizmRunner"], "unknown runner PrizmRunner: did you mean PrismRunner?"),
         (
+            ["--runner=DataflowRunner --project=p --temp_location=gs://a.b/c"],
+            "--runner is one name without spaces; got 'DataflowRunner --project=p"
+            " --temp_location=gs://a.b/c'. Where that came from a shell variable: zsh does not split it into"
+            ' flags, so make it an array and write "${NAME[@]}"',
+        ),
+        (
             ["--runner=no_such_module.Runner"],
             "--runner no_such_module.Runner: there is no such runner here (No module named 'no_such_module');"
             " give a runner of Beam, such as FlinkRunner, or MODULE.CLASS of one that is installed",
