@@ -9,8 +9,10 @@ This leans on Beam's internals, for which the version is pinned; the tests show 
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import signal
+import socket
 import sys
 import threading
 import time
@@ -30,6 +32,7 @@ from apache_beam.runners.portability.local_job_service import BeamJob, LocalJobS
 
 from dlts_beam.beam.local_workers import LateWorker, fail_requests
 from dlts_beam.beam.portable import LOST_WORKER
+from dlts_beam.command import guarded
 from dlts_beam.errors import DltsError
 
 WORKER_SECONDS = 45.0
@@ -92,8 +95,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until a signal ends it."""
+    """Serve until a signal ends it; gives the exit status."""
     arguments = build_parser().parse_args(argv)
+    return guarded(lambda: _serve(arguments))
+
+
+def _serve(arguments: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.WARNING)
     # As for local workers: a timed flush in the middle of an element breaks the stage that reads it.
     worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
@@ -101,13 +108,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     register = WorkerHandler.register_environment
     register(common_urns.environments.EXTERNAL.urn, beam_runner_api_pb2.ExternalPayload)(_PoolWorker)
     servicer = LocalJobServicer(beam_job_type=_Job)
-    servicer.start_grpc_server(arguments.port)
+    host = servicer.get_bind_address()
+    _check_free(host, arguments.port)
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
+    if servicer.start_grpc_server(arguments.port) != arguments.port:
+        servicer.stop()
+        raise _used(host, arguments.port)  # by who came between
+    print(f"listening on {host}:{arguments.port}", flush=True)
     stop.wait()
     servicer.stop()
-    return 0
+
+
+def _check_free(host: str, port: int) -> None:
+    """Refuse a port that gRPC would take for another one, or share with a process that is there already.
+
+    Raises:
+        DltsError: it is no port, is in use, or may not be opened.
+    """
+    if not 1 <= port <= 65535:
+        raise DltsError(f"--port must be from 1 to 65535; got {port}")
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                # Connections of a service that has just ended do not count, one that listens does.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise _used(host, port) from error
+            if error.errno in (errno.EACCES, errno.EPERM):
+                raise DltsError(f"port {port} is not yours ({error.strerror}): choose another") from error
+            # Else the machine lacks this kind of address, and gRPC uses the others.
+
+
+def _used(host: str, port: int) -> DltsError:
+    return DltsError(
+        f"{host}:{port} is in use, maybe by another job service: end that, or give another --port"
+    )
 
 
 if __name__ == "__main__":
