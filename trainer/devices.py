@@ -65,6 +65,8 @@ def choose_devices(wanted: str | None = None) -> Devices:
     if workers > 1:
         if wanted:
             raise DltsError("--devices and TF_CONFIG exclude each other: every worker uses all its GPUs")
+        # TensorFlow waits without a word, maybe for long, and nothing of Python's runs meanwhile.
+        print(f"waiting for the other workers: {', '.join(_others(worker))}", flush=True)
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
         each = strategy.num_replicas_in_sync // workers
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
@@ -118,3 +120,10 @@ def _cluster() -> tuple[int, int]:
     if task["type"] not in ("chief", "worker") or number >= chiefs + workers:
         raise wrong
     return chiefs + workers, number
+
+
+def _others(number: int) -> list[str]:
+    """Addresses of the workers that ``TF_CONFIG`` lists, without that of this process."""
+    cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
+    addresses = [str(address) for kind in ("chief", "worker") for address in cluster.get(kind, [])]
+    return addresses[:number] + addresses[number + 1 :]

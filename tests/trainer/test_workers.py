@@ -80,6 +80,21 @@ def test_two_workers_killed_and_started_again_learn_what_one_process_learns(tmp_
     assert (tmp_path / "two" / "model.json").exists()
 
 
+def test_whom_a_worker_waits_for_is_told_before_it_waits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never() -> None:
+        raise TimeoutError("nobody came")
+
+    monkeypatch.setattr("trainer.devices.tf.distribute.MultiWorkerMirroredStrategy", never)
+    cluster = {"chief": ["a:1"], "worker": ["b:2", "c:3"]}
+    task = {"type": "worker", "index": 0}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    with pytest.raises(TimeoutError):
+        choose_devices()
+    assert capsys.readouterr().out == "waiting for the other workers: a:1, c:3\n"
+
+
 def test_a_tf_config_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in ("{", '{"cluster": {"worker": ["a:1", "b:2"]}}', "[1]"):
         monkeypatch.setenv("TF_CONFIG", text)
