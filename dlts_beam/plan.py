@@ -61,19 +61,18 @@ def parse_bytes(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
-def default_tile(height: int, width: int, per_pixel: int = 0, memory: int | None = None) -> int:
+def default_tile(height: int, width: int, per_pixel: int = 0) -> int:
     """512, or less on a small grid, so that there is work for several workers, or where tiles take too much.
 
-    The memory of the machine does not count: a run that goes on must find the tiles of the one before.
+    A matter of the grid and of what is written alone: memory does not count, the machine's or the user's,
+    since a run that goes on, perhaps with less of it, must find the tiles of the one before.
 
     Args:
         per_pixel: bytes that a pixel of a tile takes, see `tile_pixel_bytes`.
-        memory: budget of one worker in bytes where the user gives one: a tile takes half of it at most.
     """
-    room = LEAST_WINDOW if memory is None else _tile_room(memory)
     tile = DEFAULT_TILE
     while tile > LEAST_DEFAULT_TILE and (
-        count_tiles(height, width, tile) < ENOUGH_TILES or tile * tile * per_pixel > room
+        count_tiles(height, width, tile) < ENOUGH_TILES or tile * tile * per_pixel > LEAST_WINDOW
     ):
         tile //= 2
     return tile

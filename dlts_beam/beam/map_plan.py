@@ -219,7 +219,7 @@ def _cut(request: MapRequest, series: SeriesSpec, model: ModelSpec, options: Pip
     given = None if request.memory is None else parse_bytes(request.memory)
     tile = request.tile
     if tile is None:
-        tile = default_tile(series.grid.height, series.grid.width, per_pixel, given)
+        tile = default_tile(series.grid.height, series.grid.width, per_pixel)
     memory = given if given is not None else _memory(options, tile_bytes(series, tile, per_pixel))
     return make_plan(series, model, tile, memory, request.probabilities, area)
 
