@@ -15,6 +15,7 @@ from typing import NoReturn
 from dlts_beam.errors import DltsError
 
 INTERRUPTED, NOBODY_READS, TERMINATED = 130, 141, 143  # 128 and the signal's number, as shells tell them
+GRACE = 10.0  # seconds that native code may go on after SIGTERM
 
 
 def guarded(work: Callable[[], int | None]) -> int:
@@ -45,7 +46,8 @@ def _interrupted_by_sigterm(terminated: threading.Event) -> Iterator[None]:
     """A context in which SIGTERM interrupts the work, so that locks, scratch and jobs on clusters go.
 
     By default it would end the process at once, or, where that is a container's first, not at all. A second
-    one does that again. Where somebody else has settled what SIGTERM does, that stays.
+    one does that again, and so does a first one that finds the work in native code for `GRACE` seconds. Where
+    somebody else has settled what SIGTERM does, that stays.
     """
 
     def interrupt(*_: object) -> None:
@@ -57,11 +59,53 @@ def _interrupted_by_sigterm(terminated: threading.Event) -> Iterator[None]:
     if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-    signal.signal(signal.SIGTERM, interrupt)
+    with _watched(terminated):
+        signal.signal(signal.SIGTERM, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _watched(terminated: threading.Event) -> Iterator[None]:
+    """A context in which a thread ends the process where Python does not come to handle SIGTERM.
+
+    A handler in Python waits until native code returns, and GDAL writes a large raster in one call. The
+    number of the signal comes through a pipe at once.
+    """
+    ear, mouth = os.pipe()
+    os.set_blocking(mouth, False)
+    before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    thread = threading.Thread(target=_watch, args=(ear, terminated), name="sigterm", daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.set_wakeup_fd(before)
+        os.close(mouth)
+        thread.join()
+        os.close(ear)
+
+
+def _watch(ear: int, terminated: threading.Event) -> None:
+    while heard := os.read(ear, 1):
+        if heard[0] != signal.SIGTERM:
+            continue
+        # Silence, or another signal, before Python came to the first one; the end of the pipe is neither.
+        again, _, _ = select.select([ear], [], [], GRACE)
+        if not terminated.is_set() and (not again or os.read(ear, 1)):
+            os.write(2, b"terminated\n")
+            os._exit(TERMINATED)
+
+
+def _forget_wakeup() -> None:
+    """A forked process has signals of its own, which are not to be heard by the one it came from."""
+    with contextlib.suppress(ValueError):  # not from Python's main thread: then it hears none
+        signal.set_wakeup_fd(-1)
+
+
+os.register_at_fork(after_in_child=_forget_wakeup)
 
 
 def leave(status: int) -> NoReturn:

@@ -27,6 +27,19 @@ def work():
 sys.exit(guarded(work))
 """
 
+NATIVE = """
+import hashlib, sys
+from dlts_beam import command
+
+command.GRACE = float(sys.argv[1])
+
+def work():
+    print("begun", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # many minutes, and Python does not run in between
+
+sys.exit(command.guarded(work))
+"""
+
 CHATTER = """
 import sys
 from dlts_beam.command import guarded
@@ -69,6 +82,20 @@ def test_a_terminated_command_clears_away_unless_it_is_told_twice(
         assert process.stderr.read() == ("terminated\n" if times == 1 else "")
 
 
+@pytest.mark.parametrize(("grace", "times"), [("0.2", 1), ("600", 2)])
+def test_native_code_does_not_keep_a_terminated_command_alive(grace: str, times: int) -> None:
+    command = [sys.executable, "-c", NATIVE, grace]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "begun\n"
+        for _ in range(times):
+            time.sleep(0.5)
+            process.terminate()
+        assert process.wait(60) == 143
+        assert process.stderr.read() == "terminated\n"
+
+
 def test_what_sigterm_does_is_as_before_when_the_command_ends() -> None:
     def terminate() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -78,6 +105,8 @@ def test_what_sigterm_does_is_as_before_when_the_command_ends() -> None:
     assert guarded(terminate) == 143
     assert guarded(lambda: None) == 0
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.set_wakeup_fd(-1) == -1
+    assert "sigterm" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_command_in_another_thread_or_of_one_who_ignores_sigterm_leaves_it_alone() -> None:
