@@ -176,18 +176,35 @@ def _label_found(images: list[Image]) -> list[Image]:
     """Find band labels, and the times of day that names do not tell and metadata do.
 
     Metadata may differ between the bands of one acquisition. So they tell acquisitions of one day apart only
-    where each of their times has all bands; else the dates of the names decide what belongs together.
+    where each of their times has all bands; else the dates of the names decide what belongs together, if
+    they find the same bands.
+
+    Raises:
+        DltsError: bands are missing on some dates.
     """
     alone = [replace(image, time=_finer_time([image])) for image in images]
     labelled, gaps = _find_labels(alone)
     if labelled is not None and not gaps:
         return labelled
-    dated = _label_dated(images)
-    if all(image.label is None for image in dated):
+    dated, day_gaps = _find_labels(images)
+    if labelled is not None and (dated is None or _labels(dated) != _labels(labelled)):
+        _refuse_gaps(gaps)
+    if dated is None:
         return alone
+    _refuse_gaps(day_gaps)
     return [
         replace(image, time=_finer_time(cluster)) for cluster in _acquisitions(dated) for image in cluster
     ]
+
+
+def _labels(images: Iterable[Image]) -> set[str | None]:
+    return {image.label for image in images}
+
+
+def _refuse_gaps(gaps: Sequence[str]) -> None:
+    """Raise where bands are missing on some dates."""
+    if gaps:
+        raise DltsError(f"not every date has a file for every band: {first_few(gaps)}; add or remove files")
 
 
 def _finer_time(images: Sequence[Image]) -> str | None:
@@ -220,8 +237,7 @@ def _label_dated(images: list[Image]) -> list[Image]:
         DltsError: bands are missing on some dates.
     """
     labelled, gaps = _find_labels(images)
-    if gaps:
-        raise DltsError(f"not every date has a file for every band: {first_few(gaps)}; add or remove files")
+    _refuse_gaps(gaps)
     return labelled if labelled is not None else images
 
 

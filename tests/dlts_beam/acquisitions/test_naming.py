@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,7 @@ def test_undated_band_files(tmp_path: Path):
         ("SENSING_TIME", (0, 1), ["2018-08-12", "2018-09-01"]),
         ("SENSING_TIME", (0, None), ["2018-08-12", "2018-09-01"]),
         ("SENSING_TIME", (7, 7), ["2018-08-12T10:00:07", "2018-09-01T10:00:07"]),
+        ("SENSING_TIME", (7, 7, 8), ["2018-08-12", "2018-09-01"]),
     ],
 )
 def test_bands_of_one_date_stay_together(
@@ -93,7 +95,7 @@ def test_bands_of_one_date_stay_together(
             tags = {tag: f"{day} 10:00:{second:02}"} if second is not None else {}
             write_image(tmp_path / f"{day}_B{band}.tif", ONES, tags=tags)
     spec = plan(tmp_path)
-    assert (times(spec), names(spec)) == (found, ["B1", "B2"])
+    assert (times(spec), names(spec)) == (found, [f"B{band}" for band in range(1, len(seconds) + 1)])
 
 
 def test_metadata_tell_two_acquisitions_of_one_day_apart(tmp_path: Path):
@@ -106,6 +108,25 @@ def test_metadata_tell_two_acquisitions_of_one_day_apart(tmp_path: Path):
     assert times(spec) == [f"{day}T{hour}:00:00" for day in ("2018-08-12", "2018-09-01") for hour in (10, 13)]
     assert names(spec) == ["nir", "red"]
     assert files_of(spec, 1) == ["MYD_2018-08-12_nir.tif"]
+
+
+@pytest.mark.parametrize("same_day", [None, "merge", "separate"])
+def test_a_band_that_is_missing_at_one_of_two_times_of_a_day_is_named(tmp_path: Path, same_day: str | None):
+    files = [("A_20180101_B02", 10), ("A_20180101_B03", 10), ("B_20180101_B02", 11)]
+    for name, hour in [*files, ("A_20180117_B02", 10), ("A_20180117_B03", 10)]:
+        tags = {"SENSING_TIME": f"{name[2:6]}-{name[6:8]}-{name[8:10]}T{hour}:00:00Z"}
+        write_image(tmp_path / f"{name}.tif", ONES, tags=tags)
+    with pytest.raises(DltsError, match="for every band: 2018-01-01T11:00:00 lacks B03; add or remove files"):
+        plan(tmp_path, same_day=same_day)
+
+
+def test_a_file_without_its_time_makes_no_bands_of_two_acquisitions(tmp_path: Path):
+    for day, (sensor, hour), band in itertools.product((1, 17), (("A", 10), ("B", 11)), ("B02", "B03")):
+        tags = {"SENSING_TIME": f"2018-01-{day:02}T{hour}:00:00Z"}
+        untold = (day, sensor, band) == (17, "B", "B03")
+        write_image(tmp_path / f"{sensor}_201801{day:02}_{band}.tif", ONES, tags={} if untold else tags)
+    with pytest.raises(DltsError, match="2018-01-17T11:00:00 lacks B03, 2018-01-17 lacks B02"):
+        plan(tmp_path)
 
 
 def test_dates_from_metadata_where_names_have_none(tmp_path: Path):
