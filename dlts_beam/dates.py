@@ -51,9 +51,11 @@ class AmbiguousDatesError(DltsError):
     """The names hold no dates, or dates that can be understood in several ways."""
 
 
-# Hours, minutes and optional seconds, after a T (always a time) or after _ or - (only perhaps one).
+# Hours, minutes and optional seconds, after a T (always a time) or after _ or - (only perhaps one: the
+# year and the month of another date, such as 2018-01-16, are none).
 _TIME = r"(?:_?[Tt ](?P<h>\d\d)[:.-]?(?P<i>\d\d)(?:[:.-]?(?P<s>\d\d)(?:\.\d+)?)?Z?(?!\d))?"
-_LOOSE = r"(?:[_-](?P<lh>\d\d)[:.-]?(?P<li>\d\d)[:.-]?(?P<ls>\d\d)(?!\d))?"
+_NEXT_DATE = r"(?:19[6-9]\d|20\d\d)(?P<next>[:.-])(?:0[1-9]|1[0-2])(?P=next)(?:0?[1-9]|[12]\d|3[01])(?!\d)"
+_LOOSE = rf"(?:[_-](?!{_NEXT_DATE})(?P<lh>\d\d)[:.-]?(?P<li>\d\d)[:.-]?(?P<ls>\d\d)(?!\d))?"
 _FORMS: tuple[tuple[Precision, re.Pattern[str]], ...] = tuple(
     (precision, re.compile(form))
     for precision, form in (

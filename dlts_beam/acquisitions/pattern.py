@@ -76,7 +76,7 @@ class _DatedPattern:
                 if cut and (start, end) not in {(stamp.start, stamp.end) for stamp in find_stamps(text)}:
                     continue
                 stamp = parse_stamp(text[start:end])
-                if stamp is not None:
+                if stamp is not None and not (stamp.loose and _begins_date(text, start, end)):
                     groups = left.groupdict() | right.groupdict()
                     yield _Split(replace(stamp, start=start, end=end), groups.get("band"))
 
@@ -161,19 +161,34 @@ def _readings(dated: _DatedPattern, pattern: str, file: str, forms: Sequence[str
 
 
 def _choose(splits: Sequence[_Split], file: str) -> _Split:
-    """The reading that counts among those of one precision: the longest date at its place."""
+    """The reading that counts among those of one precision: the longest date at its place.
+
+    Six digits after a date are a time of day only where the pattern does not fit without it, or where they
+    would be part of a band's name.
+    """
+    plain = {(split.stamp.start, split.band) for split in splits if not split.stamp.has_time}
+    splits = [s for s in splits if not (s.stamp.loose and (s.stamp.start, s.band) in plain)]
     kept: list[_Split] = []
     for split in sorted(splits, key=lambda split: -split.length):
         if not any(split.overlaps(other) for other in kept):
             kept.append(split)
     kept.sort(key=lambda split: split.stamp.start)
     other = next((split for split in kept if split.stamp.moment != kept[0].stamp.moment), None)
-    if other is not None:
+    if other is None:
+        return kept[-1]
+    if len({split.stamp.moment.date() for split in kept}) > 1:
         raise DltsError(
             f"--pattern finds two dates in {file}: {kept[0].stamp.iso} and {other.stamp.iso};"
             " write more of the name into the pattern, so that one of them is left for {date}"
         )
-    return kept[-1]
+    return kept[0]  # a day's acquisition begins at the first time and ends at the last one
+
+
+def _begins_date(text: str, start: int, end: int) -> bool:
+    """True where the loose time at the end of text[start:end] is the beginning of another date."""
+    if text[end : end + 1].isdigit():
+        return False
+    return all(stamp.end != end - start for stamp in find_stamps(text[start:]))
 
 
 def _parts(pattern: str) -> list[str]:

@@ -31,6 +31,8 @@ from dlts_beam.dates import AmbiguousDatesError, choose_stamps, find_stamps, nat
         ("img_20180812_T1015", "2018-08-12T10:15:00"),
         ("20180812101530", "2018-08-12T10:15:30"),
         ("20180812_101530_1024_3B", "2018-08-12T10:15:30"),
+        ("20180812_201510_12", "2018-08-12T20:15:10"),
+        ("20180812_20-15-10", "2018-08-12T20:15:10"),
         ("20180812_T20LKP_x", "2018-08-12"),
         ("20180812_996100", "2018-08-12"),
         ("annual.2016", "2016-01-01"),
@@ -91,6 +93,14 @@ def test_parse_time_takes_the_whole_text(text: str, time: str | None):
 
 def chosen(*names: str) -> list[str]:
     return [stamp.iso for stamp in choose_stamps(names)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["2018-01-01_2018-01-16", "N_2018-01-01_2018-01-16_v2", "2018-01-01-2018-01-16", "20180101_2018.01.16"],
+)
+def test_the_beginning_of_a_date_is_no_time_of_day(name: str):
+    assert [stamp.iso for stamp in find_stamps(name)] == ["2018-01-01", "2018-01-16"]
 
 
 def test_a_date_that_never_changes_is_not_the_acquisition():
