@@ -327,7 +327,7 @@ def _list_images(
     root: str, settings: SeriesSettings, recursive: bool
 ) -> tuple[list[storage.FileEntry], list[str]]:
     """The files that may be images, and the paths of those that are none."""
-    from dlts_beam.io.raster.headers import image_files
+    from dlts_beam.io.raster.headers import check_masks, image_files
 
     if not storage.is_folder(root):
         raise DltsError(f"there is no folder {root}: check --input-dir")
@@ -342,6 +342,7 @@ def _list_images(
     if not entries:
         hint = "; images in subfolders need --recursive" if not recursive else ""
         raise DltsError(f"there are no images in {root}{hint}")
+    check_masks(entries, everything)
     kept = {entry.path for entry in entries}
     return entries, [entry.path for entry in everything if entry.path not in kept]
 

@@ -28,11 +28,12 @@ def write_image(
     descriptions: Sequence[str] = (),
     tags: dict[str, str] | None = None,
     mask: Any = None,
+    mask_inside: bool = True,
     **profile: Any,
 ) -> Path:
     """Write ``values`` (row, col) or (band, row, col); (row, col) its place on a lattice of 10 m pixels.
 
-    ``mask`` (row, col) becomes the file's own, not 0 where it has a pixel.
+    ``mask`` (row, col) becomes the file's own, not 0 where it has a pixel: in the file, or in one beside it.
     """
     values = np.asarray(values)
     values = values[np.newaxis] if values.ndim == 2 else values
@@ -41,7 +42,7 @@ def write_image(
     path.parent.mkdir(parents=True, exist_ok=True)
     profile = {"driver": "GTiff", "dtype": values.dtype, **profile}
     with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=mask_inside),
         rasterio.open(
             path, "w", height=height, width=width, count=count, crs=crs, transform=transform, **profile
         ) as dataset,

@@ -208,6 +208,9 @@ def test_bad_input_is_one_sentence(images: Path, tmp_path: Path, capsys: pytest.
     assert "fits --pattern" in refused(capsys, "-i", images, "--pattern", "x{date}", *output)
     (tmp_path / "file").write_text("x")
     assert refused(capsys, "-i", images, "-o", tmp_path / "file" / "o").startswith("cannot ")
+    (images / "a.b_2016_2.tif.msk").write_text("x")
+    assert "a.b_2016_2.tif lies in a file beside it" in refused(capsys, "-i", images, *output)
+    (images / "a.b_2016_2.tif.msk").unlink()
     whole = (images / "a.b_2016_2.tif").read_bytes()
     (images / "a.b_2016_2.tif").write_bytes(whole[:-10])
     assert refused(capsys, "-i", images, *output).startswith(

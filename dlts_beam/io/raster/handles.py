@@ -12,7 +12,7 @@ import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
@@ -69,7 +69,7 @@ class HandlePool:
         """Return the open dataset of a file (for a warped one: a view on the grid with that nodata).
 
         Raises:
-            UnreadableSourceError: the file is gone or cannot be opened.
+            UnreadableSourceError: the file, or its mask, is gone, or it cannot be opened.
             DltsError: it is not the one that step 1 saw.
         """
         key = self._key(file, nodata)
@@ -101,6 +101,9 @@ class HandlePool:
             dataset = rasterio.open(storage.gdal_path(file.path))
         except RasterioIOError as error:
             raise UnreadableSourceError(f"cannot open image {file.path}: {error}") from error
+        if file.alpha == 0 and MaskFlags.per_dataset not in dataset.mask_flag_enums[0]:
+            dataset.close()
+            raise UnreadableSourceError(f"the mask that image {file.path} had in step 1 is gone")
         if file.warp is None:
             return dataset
         try:

@@ -97,6 +97,27 @@ def image_files(entries: Iterable[storage.FileEntry]) -> list[storage.FileEntry]
     return found if len(pictures) == len(found) else [entry for entry in found if entry not in pictures]
 
 
+def check_masks(images: Iterable[storage.FileEntry], listing: Iterable[storage.FileEntry]) -> None:
+    """Refuse images whose mask is a file beside them: no fingerprint tells that it changed.
+
+    Args:
+        images: the files that are used.
+        listing: all files of their folders.
+
+    Raises:
+        DltsError: names the first such image, and says what to do.
+    """
+    masks = {entry.path.casefold() for entry in listing if _ending(entry.path) == ".msk"}
+    for image in images:
+        if f"{image.path}.msk".casefold() in masks:
+            name = storage.name(image.path)
+            raise DltsError(
+                f"the mask of image {image.path} lies in a file beside it, and only one inside the image can"
+                f" be obeyed: put it there with gdal_translate --config GDAL_TIFF_INTERNAL_MASK YES {name}"
+                f" NEW.tif and use that one, or remove {name}.msk"
+            )
+
+
 def read_header(entry: storage.FileEntry, hash_content: bool = False) -> Header | Unusable:
     """Open one file, check that its data are all there, and return its header.
 

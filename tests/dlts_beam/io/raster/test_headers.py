@@ -14,7 +14,15 @@ from dlts_beam import storage
 from dlts_beam.acquisitions.header import Header, Unusable, acquisition_time
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid
-from dlts_beam.io.raster.headers import crs_name, image_files, parse_crs, read_header, unify_crs, warped_box
+from dlts_beam.io.raster.headers import (
+    check_masks,
+    crs_name,
+    image_files,
+    parse_crs,
+    read_header,
+    unify_crs,
+    warped_box,
+)
 from tests.images import plan, write_image
 
 SINUSOIDAL = CRS.from_string("+proj=sinu +R=6371007.181 +units=m").to_wkt()
@@ -119,6 +127,14 @@ def test_a_file_that_lacks_the_end_of_its_mask_is_told(tmp_path: Path):
     assert header(path).alpha == 0
     path.write_bytes(path.read_bytes()[:-20])
     assert isinstance(header(path), Unusable)
+
+
+def test_a_mask_beside_an_image_that_is_used_is_refused():
+    paths = ["gs://b/i/a.tif", "gs://b/i/b.tif", "gs://b/i/b.tif.msk", "gs://b/i/c.msk"]
+    listing = [storage.FileEntry(path, 1, "1") for path in paths]
+    check_masks(listing[:1], listing)
+    with pytest.raises(DltsError, match=r"mask of image gs://b/i/b.tif lies .* or remove b.tif.msk$"):
+        check_masks(image_files(listing), listing)
 
 
 def test_what_lies_beside_images_is_left_out(tmp_path: Path):

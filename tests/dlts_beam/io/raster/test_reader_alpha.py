@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dlts_beam.errors import DltsError
+from dlts_beam.io.raster.reader import UnreadableSourceError
 from dlts_beam.spec import MaskRule, Reading
 from tests.dlts_beam.io.raster.scenes import check_every_window, read_all
 from tests.images import plan, write_image
@@ -91,3 +92,14 @@ def test_layers_of_a_stacked_series_are_dates_whatever_they_are_called(tmp_path:
     like = write_image(tmp_path / "like.tif", VALUES, row=0.1)
     with pytest.raises(DltsError, match=r"layer 4 of b1.tif is marked as an alpha band, .* gdal_edit.py"):
         plan(tmp_path / "i", like=like, stacked=True, undated=True, align=True)
+
+
+@pytest.mark.parametrize("shift", [0, 0.1])
+def test_a_mask_that_is_gone_is_unreadable(tmp_path: Path, shift: float):
+    like = write_image(tmp_path / "like.tif", VALUES)
+    path = write_image(tmp_path / "i" / "20180812.tif", VALUES, mask=SEEN, mask_inside=False, row=shift)
+    spec = plan(tmp_path / "i", like=like, align=True)
+    assert [file.alpha for file in spec.files] == [0]
+    path.with_name("20180812.tif.msk").unlink()
+    with pytest.raises(UnreadableSourceError, match=r"20180812.tif, .* had in step 1 is gone; replace"):
+        read_all(spec)
