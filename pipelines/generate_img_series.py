@@ -65,7 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=int,
         metavar="K",
-        help="band numbers from 1, in the order wanted (default: all, without the mask band)",
+        help="band numbers from 1, in the order wanted (default: all, without the mask band and an alpha "
+        "band); an alpha band that is named is a band like the others and hides no pixels",
     )
     parser.add_argument(
         "--band-names",
@@ -308,12 +309,10 @@ def summary(spec: SeriesSpec, root: str) -> str:
         + (f", {resampled} of them resampled" if resampled else ""),
         f"bands: {names}",
     ]
-    named = {band.number for band in spec.bands}
     for alpha in sorted({file.alpha for file in spec.files if file.alpha}):
         lines.append(
-            f"alpha: pixels where band {alpha} is 0 are missing"
-            + ("" if alpha in named else "; it is no band of the series unless -b names it")
-            + f" (if it is no alpha band, tell with gdal_edit.py -colorinterp_{alpha} undefined)"
+            f"alpha: pixels where band {alpha} is 0 are missing; it is no band of the series unless -b"
+            " names it, and then it hides nothing"
         )
     return "\n".join(lines)
 

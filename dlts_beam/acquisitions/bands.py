@@ -42,6 +42,11 @@ class BandPlan:
             return number
         return 1 if image.label == self.labels[number] else None
 
+    def reads(self, image: Image) -> set[int]:
+        """The raster bands of ``image`` that are bands of the series, or its mask band."""
+        numbers = [band.number for band in self.bands] + ([self.mask] if self.mask is not None else [])
+        return {index for number in numbers if (index := self.indexes(image, number)) is not None}
+
 
 def plan_bands(images: Sequence[Image], settings: SeriesSettings) -> BandPlan:
     """Choose and check the bands of the series.
@@ -57,7 +62,7 @@ def plan_bands(images: Sequence[Image], settings: SeriesSettings) -> BandPlan:
     )
     count = len(labels) if labelled else _common_count(images, settings)
     mask = _mask_number(settings, labels, count, images)
-    alpha = None if labelled or settings.bands else _alpha_number(images)
+    alpha = None if labelled or settings.bands else _alpha_number(images, mask)
     numbers = settings.bands or tuple(n for n in range(1, count + 1) if n not in (mask, alpha))
     wrong = [number for number in numbers if not 1 <= number <= count]
     if wrong:
@@ -66,6 +71,8 @@ def plan_bands(images: Sequence[Image], settings: SeriesSettings) -> BandPlan:
         raise DltsError(f"--bands names a band twice: {' '.join(map(str, numbers))}")
     if not numbers:
         raise DltsError("the images have no band beside a mask band or an alpha band")
+    if alpha is not None:
+        _check_no_fourth_of_bytes(images, alpha, numbers)
     names = _names(images, labels, count) | chosen_names(numbers, settings)
     bands = []
     for number in numbers:
@@ -153,7 +160,7 @@ def _mask_number(
     return number
 
 
-def _alpha_number(images: Sequence[Image]) -> int | None:
+def _alpha_number(images: Sequence[Image], mask: int | None) -> int | None:
     """Number of the band that tells which pixels are observed: no feature, unless it is asked for.
 
     Raises:
@@ -161,7 +168,8 @@ def _alpha_number(images: Sequence[Image]) -> int | None:
     """
     found: dict[int | None, list[str]] = {}
     for image in images:
-        found.setdefault(image.header.alpha or None, []).append(image.header.path)
+        alpha = image.header.alpha if image.header.alpha != mask else None
+        found.setdefault(alpha or None, []).append(image.header.path)
     if len(found) > 1:
         number = max(alpha for alpha in found if alpha is not None)
         others = [path for alpha, paths in found.items() if alpha != number for path in paths]
@@ -170,6 +178,22 @@ def _alpha_number(images: Sequence[Image]) -> int | None:
             f" {first_few(others, 2)}; choose the bands with --bands"
         )
     return next(iter(found))
+
+
+def _check_no_fourth_of_bytes(images: Sequence[Image], alpha: int, others: Sequence[int]) -> None:
+    """Refuse to guess what the fourth of four bands of bytes is, which GDAL calls alpha by itself.
+
+    Raises:
+        DltsError: names both ways to say it.
+    """
+    for image in images:
+        if alpha == 4 and [band.dtype for band in image.header.bands] == ["uint8"] * 4:
+            told = " ".join(map(str, others))
+            raise DltsError(
+                f"band 4 of {image.header.path} is marked as an alpha band, and GDAL marks the fourth band of"
+                f" any 8-bit image so: give -b {told} if it is one (its zeros then hide pixels), or"
+                f" -b {told} 4 if it is a band like the others"
+            )
 
 
 def _names(images: Sequence[Image], labels: Mapping[int, str], count: int) -> dict[int, str]:

@@ -9,7 +9,7 @@ from dlts_beam.acquisitions.bands import plan_bands
 from dlts_beam.acquisitions.header import Header
 from dlts_beam.acquisitions.lattice import covered_pixels, sub_grid
 from dlts_beam.acquisitions.naming import first_few, read_names
-from dlts_beam.acquisitions.placing import FileTable, Placed, extent_window
+from dlts_beam.acquisitions.placing import FileTable, Placed, extent_window, without_alpha
 from dlts_beam.acquisitions.settings import SeriesSettings
 from dlts_beam.acquisitions.steps import Step, check_names, group_steps
 from dlts_beam.dates import natural_key
@@ -26,6 +26,13 @@ def build_series(headers: Sequence[Header], placed: Placed, settings: SeriesSett
     images = read_names(headers, settings)
     check_names(images)
     plan = plan_bands(images, settings)
+    # A band that is asked for is data, whatever GDAL calls the fourth band of bytes.
+    images = [
+        replace(image, header=without_alpha(image.header, placed, settings))
+        if image.header.alpha in plan.reads(image)
+        else image
+        for image in images
+    ]
     steps = group_steps(images, placed.boxes, settings)
     grid_window = extent_window(
         [[image.header.path for image in step.images] for step in steps], placed, settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlts_beam.acquisitions.header import Header
 from dlts_beam.acquisitions.lattice import Box, differences, intersection, pixel_area, place, union
@@ -84,6 +84,22 @@ def extent_window(groups: list[list[str]], placed: Placed, settings: SeriesSetti
     return common
 
 
+def without_alpha(header: Header, placed: Placed, settings: SeriesSettings) -> Header:
+    """The header of a file whose alpha band is data (a band of the series, or a date): it hides nothing.
+
+    Raises:
+        DltsError: the file must be resampled, where GDAL obeys the alpha band without being asked.
+    """
+    if header.alpha and header.path in placed.warped:
+        what = "layer" if settings.stacked else "band"
+        raise DltsError(
+            f"{what} {header.alpha} of {relative_name(header.path, settings.root)} is marked as an alpha"
+            f" band, by which GDAL would resample the other {what}s: say that it is none with"
+            f" gdal_edit.py -colorinterp_{header.alpha} undefined"
+        )
+    return replace(header, alpha=None) if header.alpha else header
+
+
 class FileTable:
     """Collects the files that the series uses, with their place on its grid."""
 
@@ -120,8 +136,7 @@ class FileTable:
                     sha256=header.sha256,
                     warp=Warp(resampling) if warped else None,
                     block=header.block,
-                    # A layer of a stacked file is a date, whatever GDAL calls the fourth band of bytes.
-                    alpha=None if self._settings.stacked and header.alpha else header.alpha,
+                    alpha=header.alpha,
                 )
             )
         return self._numbers[key]

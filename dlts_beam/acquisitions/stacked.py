@@ -10,7 +10,7 @@ from dlts_beam.acquisitions.bands import stacked_bands
 from dlts_beam.acquisitions.header import Header
 from dlts_beam.acquisitions.lattice import sub_grid
 from dlts_beam.acquisitions.naming import relative_name, stem
-from dlts_beam.acquisitions.placing import FileTable, Placed, extent_window
+from dlts_beam.acquisitions.placing import FileTable, Placed, extent_window, without_alpha
 from dlts_beam.acquisitions.settings import SeriesSettings
 from dlts_beam.dates import natural_key, parse_time
 from dlts_beam.errors import DltsError
@@ -25,6 +25,8 @@ def build_stacked(headers: Sequence[Header], placed: Placed, settings: SeriesSet
             layers.
     """
     headers = sorted(headers, key=lambda header: natural_key(relative_name(header.path, settings.root)))
+    # A layer is a date, whatever GDAL calls the fourth band of bytes.
+    headers = [without_alpha(header, placed, settings) for header in headers]
     names = [stem(relative_name(header.path, settings.root)) for header in headers]
     counts = {len(header.bands): name for header, name in zip(headers, names, strict=True)}
     if len(counts) > 1:

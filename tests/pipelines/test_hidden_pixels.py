@@ -34,6 +34,8 @@ def test_a_pixel_that_is_hidden_on_all_dates_gives_no_sample(
         else:
             write_image(path, values, shift, shift, photometric="RGB", alpha="yes")
     flags = ["-i", str(tmp_path / "i"), "-o", str(tmp_path / "series"), "--like", str(like), "--align"]
+    if kind == "alpha":
+        flags += ["-b", "1", "2", "3"]
     assert generate_img_series([*flags, *QUICK]) == 0
     told = "alpha: pixels where band 4 is 0 are missing; it is no band of the series unless -b names it"
     assert (told in capsys.readouterr().out) == (kind == "alpha")

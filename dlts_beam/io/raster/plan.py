@@ -65,14 +65,6 @@ def plan_series(
             f"{first_few((relative_name(path, root) for path in sorted(unknown)), 3)} must be resampled and"
             " has no coordinate reference system of its own: write it into the file with gdal_edit -a_srs"
         )
-    layers = [header for header in headers if header.alpha and header.path in placed.warped]
-    if layers and settings.stacked:
-        number = layers[0].alpha
-        raise DltsError(
-            f"layer {number} of {relative_name(layers[0].path, root)} is marked as an alpha band, by which"
-            " GDAL would resample the other layers: say that it is none with"
-            f" gdal_edit.py -colorinterp_{number} undefined"
-        )
     spec = (build_stacked if settings.stacked else build_series)(headers, placed, settings)
     if reference is not None and not any(layer for step in spec.sources for layer in step):
         raise DltsError(

@@ -121,13 +121,33 @@ def test_complex_numbers_are_refused(tmp_path: Path):
 
 
 def test_an_alpha_band_is_no_band_unless_it_is_asked_for(tmp_path: Path):
-    rgba = np.ones((4, 3, 4), np.uint8)
+    rgba = np.ones((4, 3, 4), np.uint16)
     alpha = {"photometric": "RGB", "alpha": "yes"}
     folder = two(tmp_path / "a", alpha, values=rgba)
     assert [band.number for band in plan(folder).bands] == [1, 2, 3]
-    assert [band.number for band in plan(folder, bands=(4, 1)).bands] == [4, 1]
-    assert {file.alpha for file in plan(folder).files} == {4}
+    for bands, masking in (((1, 3), 4), ((4, 1), None)):
+        spec = plan(folder, bands=bands)
+        assert tuple(band.number for band in spec.bands) == bands
+        assert {file.alpha for file in spec.files} == {masking}
     folder = two(tmp_path / "b", alpha, {"photometric": "MINISBLACK", "alpha": "unspecified"}, rgba)
     with pytest.raises(DltsError, match=r"band 4 is an alpha band in .*12.tif and not in .*28.tif; choose"):
         plan(folder)
     assert [file.alpha for file in plan(folder, bands=(1, 2, 3)).files] == [4, None]
+    assert [file.alpha for file in plan(folder, bands=(1, 2, 3, 4)).files] == [None, None]
+
+
+def test_the_fourth_band_of_bytes_is_alpha_or_not_as_bands_say(tmp_path: Path):
+    folder = two(tmp_path, values=np.ones((4, 3, 4), np.uint8))
+    with pytest.raises(
+        DltsError,
+        match=r"band 4 of .*20180812.tif is marked as an alpha band, .* any 8-bit image so: give -b 1 2 3 if"
+        r" it is one \(its zeros then hide pixels\), or -b 1 2 3 4 if it is a band like the others$",
+    ):
+        plan(folder)
+    for bands, masking in (((1, 2, 3), 4), ((1, 2, 3, 4), None)):
+        spec = plan(folder, bands=bands)
+        assert (len(spec.bands), {file.alpha for file in spec.files}) == (len(bands), {masking})
+    reading = Reading(mask=MaskRule(1, (0,)))
+    with pytest.raises(DltsError, match=r"give -b 1 3 if .* or -b 1 3 4 if"):
+        plan(folder, mask_band="2", reading=reading)
+    assert [band.number for band in plan(folder, mask_band="4", reading=reading).bands] == [1, 2, 3]

@@ -53,7 +53,7 @@ def test_what_a_file_hides_is_not_valid_whether_it_is_resampled_or_not(
 def test_a_hidden_pixel_gives_way_to_the_next_image(tmp_path: Path, kind: str):
     write_hidden(tmp_path / "20180812T101500_a.tif", kind)
     write_hidden(tmp_path / "20180812T101500_b.tif", kind, VALUES + np.uint8(1), row=2, col=3)
-    spec = plan(tmp_path, same_day="merge")
+    spec = plan(tmp_path, same_day="merge", bands=(1, 2, 3))
     values, valid = read_all(spec)
     seen = np.zeros(valid.shape[1:3], bool)
     seen[2:, 3:] = SEEN
@@ -72,15 +72,29 @@ def test_no_pixel_is_dropped_by_a_code_that_is_hidden(tmp_path: Path, kind: str)
     codes = np.where(SEEN, 0, 3).astype(np.uint8)
     write_hidden(tmp_path / "20180812.tif", kind, np.stack([*VALUES[:2], codes]))
     rule = MaskRule(1, (3,), dilate=1)
-    _, valid = read_all(plan(tmp_path, mask_band="3", reading=Reading(mask=rule)))
+    _, valid = read_all(plan(tmp_path, bands=(1, 2), mask_band="3", reading=Reading(mask=rule)))
     np.testing.assert_array_equal(valid[0, ..., 0], SEEN)
 
 
-def test_an_alpha_band_is_a_band_where_it_is_asked_for(tmp_path: Path):
+def test_an_alpha_band_that_is_asked_for_is_data_and_hides_nothing(tmp_path: Path):
+    write_hidden(tmp_path / "i" / "20180812.tif", "alpha")
+    spec = plan(tmp_path / "i", bands=(4, 1))
+    values, valid = read_all(spec)
+    np.testing.assert_array_equal(values[0], np.stack([ALPHA, VALUES[0]], axis=-1))
+    assert valid.all()
+    check_every_window(spec)
+    like = write_image(tmp_path / "like.tif", VALUES, row=0.1)
+    with pytest.raises(DltsError, match=r"band 4 of 20180812.tif is marked as an alpha .* gdal_edit.py"):
+        plan(tmp_path / "i", like=like, bands=(4, 1), align=True)
+    assert plan(tmp_path / "i", like=like, bands=(1, 2), align=True).files[0].alpha == 4
+
+
+def test_an_alpha_band_of_codes_drops_pixels_by_its_codes_alone(tmp_path: Path):
     write_hidden(tmp_path / "20180812.tif", "alpha")
-    values, valid = read_all(plan(tmp_path, bands=(4, 1)))
-    np.testing.assert_array_equal(values[0, ..., 0], ALPHA)
-    np.testing.assert_array_equal(valid[0], np.broadcast_to(SEEN[..., np.newaxis], valid[0].shape))
+    for bands in (None, (1, 2)):
+        reading = Reading(mask=MaskRule(1, (255,)))
+        _, valid = read_all(plan(tmp_path, bands=bands, mask_band="4", reading=reading))
+        np.testing.assert_array_equal(valid[0, ..., 0], ~SEEN)
 
 
 def test_layers_of_a_stacked_series_are_dates_whatever_they_are_called(tmp_path: Path):
