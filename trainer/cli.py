@@ -130,7 +130,7 @@ def _add_split_flags(parser: argparse.ArgumentParser) -> None:
         help="put a random forest on the same samples beside the model (default: yes)")
     add("--date-tolerance", type=float, default=DATE_TOLERANCE, metavar="DAYS",
         help="how far the day of the year of a time step may be from that of the first folder or, with -n, "
-        "of the model (default: %(default)g)")
+        "of the model (default: %(default)g); not compared where samples have intervals of their own")
 
 
 def _add_training_flags(parser: argparse.ArgumentParser) -> None:

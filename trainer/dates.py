@@ -14,6 +14,9 @@ def check_dates(
 ) -> None:
     """Folders train one model only where their dates agree, years aside; a timeline must be covered.
 
+    Where samples have intervals of their own, the folder's time steps are no more than one of these: then
+    seasons are not compared.
+
     Args:
         tolerance: days by which the days of the year may differ.
 
@@ -27,7 +30,10 @@ def check_dates(
                 f"--timeline does not fit the samples in {folder}: it runs from {ends[0]} to {ends[1]}, and "
                 f"their series from {_span(spec.steps)}; choose one that the series covers"
             )
-        problem = dates_problem(spec.steps, specs[0].steps, f"those in {folders[0]}", timeline, tolerance)
+        nominal = spec.interval or specs[0].interval
+        problem = dates_problem(
+            spec.steps, specs[0].steps, f"those in {folders[0]}", timeline, tolerance, nominal
+        )
         if problem is not None:
             raise DltsError(
                 f"the samples in {folder} and in {folders[0]} cannot train one model: {problem}; extract "
@@ -42,6 +48,7 @@ def dates_problem(
     whose: str,
     timeline: Timeline | None,
     tolerance: float,
+    nominal: bool = False,
 ) -> str | None:
     """What keeps samples of some time steps from a model of others, for a sentence; None if nothing does.
 
@@ -51,9 +58,10 @@ def dates_problem(
         whose: what to call these, such as ``the model's``.
         timeline: the regular timeline that takes them, if any.
         tolerance: days by which the days of the year may differ.
+        nominal: whether samples of either side have intervals of their own, in whatever season.
     """
     if timeline is None:
-        pair = first_apart(steps, others, tolerance)
+        pair = None if nominal else first_apart(steps, others, tolerance)
         if pair is None:
             return None
         apart = day_of_year_distance(pair[0].day, pair[1].day)
@@ -67,7 +75,7 @@ def dates_problem(
     ends = uncovered(timeline, steps, tolerance)
     if ends is not None:
         return f"the timeline runs from {ends[0]} to {ends[1]}, and their series from {_span(steps)}"
-    begins_apart = seasons_apart(timeline, steps, others, tolerance)
+    begins_apart = None if nominal else seasons_apart(timeline, steps, others, tolerance)
     if begins_apart is not None:
         return (
             f"their series begins at {steps[0].label}, {whose} at {others[0].label}, {begins_apart:.0f} days "

@@ -116,6 +116,8 @@ def check_fit(
 ) -> None:
     """Samples fit a model where its bands are there and time steps, dates, patch and classes agree.
 
+    The season is not compared where samples, the model's or these, have intervals of their own.
+
     Args:
         tolerance: days by which the day of the year of a time step may differ from the model's.
 
@@ -131,7 +133,8 @@ def check_fit(
     if timeline is None and len(spec.steps) != len(model.steps):
         problems.append(f"they have {len(spec.steps)} time steps, the model takes {len(model.steps)}")
     else:
-        dates = dates_problem(spec.steps, model.steps, "the model's", timeline, tolerance)
+        nominal = spec.interval or model.samples.interval
+        dates = dates_problem(spec.steps, model.steps, "the model's", timeline, tolerance, nominal)
         problems += [] if dates is None else [dates]
     if model.serving.patch > 1 and spec.patch != model.serving.patch:
         problems.append(f"their patch is {spec.patch}, the model takes {model.serving.patch}")

@@ -11,10 +11,11 @@ from tests.trainer.helpers import make_fake
 from trainer.dates import check_dates
 
 
-def samples_from(first: str | None, every: int = 16) -> SamplesSpec:
+def samples_from(first: str | None, every: int = 16, interval: bool = False) -> SamplesSpec:
     """Six time steps from a day on; numbered ones from None."""
     dates = [None if first is None else str(np.datetime64(first) + every * k) for k in range(6)]
-    return replace(make_fake().spec, steps=tuple(TimeStep(k, date) for k, date in enumerate(dates)))
+    steps = tuple(TimeStep(k, date) for k, date in enumerate(dates))
+    return replace(make_fake().spec, steps=steps, interval=interval)
 
 
 JANUARY = samples_from("2011-01-26")
@@ -37,6 +38,24 @@ def test_other_seasons_do_not() -> None:
     with pytest.raises(DltsError, match="their series begins at 2011-07-26, those in a at 2011-01-26"):
         check_dates([JANUARY, summer], ["a", "b"], Timeline(0.0, 16.0, 6), 8)
     check_dates([JANUARY, summer], ["a", "b"], None, 183)
+
+
+@pytest.mark.parametrize("timeline", [None, Timeline(0.0, 16.0, 6)])
+def test_the_season_of_samples_with_own_intervals_is_not_that_of_their_folder(
+    timeline: Timeline | None,
+) -> None:
+    own = samples_from("2011-07-26", interval=True)
+    check_dates([own, samples_from("2011-01-26", interval=True)], ["a", "b"], timeline, 8)
+    check_dates([own, JANUARY], ["a", "b"], timeline, 8)
+    check_dates([JANUARY, own], ["a", "b"], timeline, 8)
+
+
+def test_a_timeline_must_be_covered_by_samples_with_own_intervals_too() -> None:
+    own, undated = samples_from("2011-07-26", interval=True), samples_from(None)
+    with pytest.raises(DltsError, match="--timeline does not fit the samples in b"):
+        check_dates([JANUARY, replace(own, steps=own.steps[:3])], ["a", "b"], Timeline(0.0, 16.0, 6), 8)
+    with pytest.raises(DltsError, match="the timeline counts in days, and they have no dates"):
+        check_dates([own, undated], ["a", "b"], Timeline(0.0, 1.0, 6), 8)
 
 
 def test_dates_that_drift_are_for_a_timeline() -> None:

@@ -94,6 +94,23 @@ def test_samples_of_another_season_do_not_fit(
     assert run("-i", folder, "-o", trained / "model", "-n") == 0
 
 
+def test_samples_with_own_intervals_fit_whatever_stands_for_their_season(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = []
+    for seed, first in ((9, "2013-01-26"), (8, "2013-07-26")):
+        steps = tuple(TimeStep(k, f"{np.datetime64(first) + 16 * k}") for k in range(6))
+        fake = replace_spec(make_fake((20, 20), seed=seed), steps=steps, interval=True)
+        folders.append(write_fake(tmp_path / first, fake))
+    flags = ["-o", tmp_path / "m", *MINI, "--no-random-forest"]
+    assert run("-i", folders[0], "-i", folders[1], *flags) == 0
+    half = write_fake(tmp_path / "half", replace_spec(make_fake((9, 9), seed=7), steps=steps))
+    assert run("-i", half, "-o", tmp_path / "m", "-n") == 0
+    assert run("-i", folders[1], "-o", trained / "model", "-n") == 0
+    assert run("-i", half, "-o", trained / "model", "-n") == 1
+    assert "do not fit the model: their time step 0 is of 2013-07-26" in capsys.readouterr().err
+
+
 def test_training_refuses_dates_that_step_4_would(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
