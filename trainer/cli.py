@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 
 from dlts_beam.errors import DltsError
@@ -98,8 +99,8 @@ def parse_args(
         args.split_by = SPLIT_BY
     if args.folds and args.leave_out:
         raise DltsError("--folds and --leave-out are two ways to cross-validate: give one of them")
-    if not args.date_tolerance >= 0:
-        raise DltsError(f"--date-tolerance must be 0 days or more; got {args.date_tolerance:g}")
+    if not (math.isfinite(args.date_tolerance) and args.date_tolerance >= 0):
+        raise DltsError(f"--date-tolerance must be a number of 0 or more; got {args.date_tolerance:g}")
     return args
 
 
