@@ -19,6 +19,7 @@ from apache_beam.options.pipeline_options import (
     PrismRunnerOptions,
     StandardOptions,
 )
+from apache_beam.transforms.environments import Environment
 from apache_beam.version import __version__ as beam_version
 
 from dlts_beam.beam.flink.cluster import is_this_machine
@@ -83,6 +84,8 @@ def check(options: PipelineOptions, paths: Mapping[str, str] | None = None) -> N
             "--runner=PortableRunner needs --environment_type: EXTERNAL with --environment_config HOST:PORT"
             " of a worker pool, or DOCKER with the image that the Dockerfile's target worker builds"
         )
+    if _is_urn(portable.environment_type):
+        return  # named as Beam names them inside: whoever does that knows what it needs
     environment = read_environment(portable, JOB_SERVICE)
     if environment.kind == "LOOPBACK" and not service.is_here:
         raise DltsError(
@@ -111,6 +114,17 @@ def _find_service(endpoint: str) -> _Service:
             f"no job service answers at {endpoint} ({error}): start it, or correct --job_endpoint"
         ) from error
     return _Service(endpoint, is_this_machine(host))
+
+
+def _is_urn(environment_type: str | None) -> bool:
+    """Whether the workers are given by the URN of an environment that Beam knows."""
+    if environment_type is None or not environment_type.startswith("beam:env:"):
+        return False
+    try:
+        Environment.get_env_cls_from_urn(environment_type)
+    except KeyError:
+        return False
+    return True
 
 
 def _check_program(location: str | None) -> None:

@@ -102,6 +102,24 @@ def test_threads_of_this_process_need_a_service_on_this_machine(
     assert refused(*flags).startswith("--environment_type LOOPBACK works only with a job service on this mac")
 
 
+def test_an_environment_by_its_urn_is_left_to_beam(tmp_path: Path):
+    embedded = "--environment_type=beam:env:embedded_python:v1"
+    options = runner.parse_options([PORTABLE, "--job_endpoint=embed", embedded])
+    runner.check_submission(options, {"--output": "map.tif"})
+    output = str(tmp_path / "numbers")
+    runner.run_pipeline(
+        lambda pipeline: pipeline | beam.Create([1, 2]) | beam.Map(str) | beam.io.WriteToText(output), options
+    )
+    lines = [line for part in tmp_path.iterdir() for line in part.read_text().split()]
+    assert sorted(lines) == ["1", "2"]
+    nowhere = refused(PORTABLE, "--job_endpoint=localhost:1", embedded)
+    assert nowhere.startswith("no job service answers at localhost:1")
+    unknown = "--environment_type=beam:env:embeded_python:v1"
+    assert refused(PORTABLE, "--job_endpoint=embed", unknown).startswith(
+        "unknown --environment_type beam:env:embeded_python:v1: choose one of EXTERNAL, DOCKER"
+    )
+
+
 def test_paths_that_workers_do_not_find_are_refused(address: str, tmp_path: Path):
     service = (PORTABLE, f"--job_endpoint={address}", "--environment_type=EXTERNAL")
     here = (*service, f"--environment_config={address}")
