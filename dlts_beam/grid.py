@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +12,9 @@ import numpy as np
 
 # In pixels. Metres hold about 1e-9 of a 10 m pixel, degrees about 1e-10.
 EDGE_TOLERANCE = 1e-7
+# The authority's code of a whole WKT, 1 or 2, ends the text with two brackets; those of its parts have more.
+_WKT_CODE = re.compile(r'\b(?:AUTHORITY|ID)\[\s*"(\w+)"\s*,\s*"?(\w+)"?\s*\]\s*\]\s*$')
+_CODE = re.compile(r"\s*(\w+):(\w+)\s*")
 
 
 class Window(NamedTuple):
@@ -46,6 +51,21 @@ class Window(NamedTuple):
     def within(self, outer: Window) -> Window:
         """Return this window in coordinates relative to the upper left corner of ``outer``."""
         return Window(self.row - outer.row, self.col - outer.col, self.height, self.width)
+
+
+def crs_key(crs: str) -> str:
+    """What two spellings of one CRS have in common: ``EPSG:32721``, or a digest of a text without a code.
+
+    Drivers of GDAL spell the same CRS differently, in its units for example. Texts of one key are of one CRS;
+    texts of two keys may still be, where one of them has no code.
+
+    Args:
+        crs: WKT 1 or 2, ``EPSG:32721``, or any other text.
+    """
+    code = _WKT_CODE.search(crs) or _CODE.fullmatch(crs)
+    if code is not None:
+        return f"{code[1].upper()}:{code[2]}"
+    return hashlib.sha256(crs.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)

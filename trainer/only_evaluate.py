@@ -19,7 +19,7 @@ from trainer.dates import dates_problem
 from trainer.export import check_loaded
 from trainer.folder import EVALUATION, REPORT_HTML, ModelFolder
 from trainer.models import find_architecture
-from trainer.options import prepared_days, sample_groups
+from trainer.options import blocks_caution, prepared_days, sample_groups
 from trainer.prepared import prepare_samples
 from trainer.results import measured, predict_samples, write_results, wrong_section
 from trainer.run import CHECKED_SAMPLES
@@ -57,7 +57,11 @@ def evaluate_only(args: argparse.Namespace) -> int:
     model = folder.load_model(DEFAULT_SAVED_MODEL)
     path, served = folder.model_path(DEFAULT_SAVED_MODEL), folder.serving_path(DEFAULT_SAVED_MODEL)
     check_loaded(model, path, served, model_spec.serving, prepared[:CHECKED_SAMPLES])
-    groups = _groups(samples, args.split_by, model_spec)
+    groups, by = _groups(samples, args.split_by, model_spec)
+    apart = blocks_caution(samples, by)
+    if apart is not None:
+        cautions.append(apart)
+        say(f"caution: {apart}")
     predictions = predict_samples(model, prepared, samples, np.flatnonzero(chosen), groups)
     found = measured(
         predictions.truth, predictions.predicted, predictions.groups, model_spec.classes.names, args.seed
@@ -146,10 +150,14 @@ def check_fit(
         raise DltsError(f"the samples in {folder} do not fit the model: {'; '.join(problems)}")
 
 
-def _groups(samples: Samples, asked: str | None, model: ModelSpec) -> NDArray[np.str_]:
-    """What the intervals are drawn by: as asked for, or else what stayed whole when the model was trained."""
+def _groups(samples: Samples, asked: str | None, model: ModelSpec) -> tuple[NDArray[np.str_], str]:
+    """What the intervals are drawn by: as asked for, or else what stayed whole when the model was trained.
+
+    Returns:
+        The group of each sample, text (n,), and the name of the grouping.
+    """
     if asked is not None:
-        return sample_groups(samples, asked)
+        return sample_groups(samples, asked), asked
     own = str(model.settings.get("split_by", SPLIT_BY))
     try:
         groups = sample_groups(samples, own)
@@ -158,10 +166,10 @@ def _groups(samples: Samples, asked: str | None, model: ModelSpec) -> NDArray[np
             f"the model was split by {own}, and these samples cannot be grouped so: intervals are drawn by "
             f"{SPLIT_BY}, which may be too narrow ({error})"
         )
-        return sample_groups(samples, SPLIT_BY)
+        return sample_groups(samples, SPLIT_BY), SPLIT_BY
     if own != SPLIT_BY:
         say(f"intervals are drawn by {own}, as the model was split")
-    return groups
+    return groups, own
 
 
 def _no_forest(model: ModelSpec) -> str:

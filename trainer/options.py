@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
+from dlts_beam.grid import crs_key
 from dlts_beam.sampling import block_ids
 from dlts_beam.spec import IndexSpec, PreparationSpec, SamplesSpec, Timeline, sample_id
 from dlts_beam.tensors.preparation import band_positions
@@ -103,14 +104,15 @@ def sample_groups(samples: Samples, by: str, flag: str = "--split-by") -> NDArra
     ``sample`` means the pixel: two seasons of one pixel are no independent samples. Features that share a
     pixel, in seasons of their own, are one ``polygon`` for the same reason. Of several folders, a ``block``
     is of the largest size that any of them has: sizes follow from the extent, and blocks of two overlap.
+    Blocks of different coordinate systems are kept apart, as `blocks_caution` says.
 
     Raises:
-        DltsError: there is no such attribute in the samples, or blocks of several folders cannot be compared.
+        DltsError: there is no such attribute in the samples.
     """
     if by == "sample":
         return _pixels(samples)
     if by == "block":
-        return _blocks(samples, flag)
+        return _blocks(samples)
     if by == "polygon":
         pairs = zip(samples.folders.tolist(), samples.features.tolist(), strict=True)
         features = np.array([f"{folder}:{feature}" for folder, feature in pairs], np.str_)
@@ -124,21 +126,32 @@ def sample_groups(samples: Samples, by: str, flag: str = "--split-by") -> NDArra
     )
 
 
-def _blocks(samples: Samples, flag: str) -> NDArray[np.str_]:
+def blocks_caution(samples: Samples, by: str | None) -> str | None:
+    """What to say of samples that are grouped ``by`` block in several coordinate systems; else None."""
+    keys = sorted({crs_key(part.spec.grid.crs) for part in samples.parts})
+    if by != "block" or len(keys) == 1:
+        return None
+    return (
+        f"the samples are in {len(keys)} coordinate systems ({', '.join(keys)}), whose blocks are kept "
+        "apart: places near their border may lie on both sides of a split"
+    )
+
+
+def _blocks(samples: Samples) -> NDArray[np.str_]:
     if len(samples.parts) == 1:
         return samples.blocks
-    first = samples.parts[0]
-    for part in samples.parts[1:]:
-        if part.spec.grid.crs != first.spec.grid.crs:
-            raise DltsError(
-                f"{flag} block: the samples in {part.folder} and in {first.folder} have different coordinate "
-                "systems, so that their blocks cannot be compared; give a kept attribute instead, or extract "
-                "them from series in one coordinate system"
-            )
-    size = max(part.spec.block_size for part in samples.parts)
+    keys = [crs_key(part.spec.grid.crs) for part in samples.parts]
     # As in their ids, or a pixel on a border of blocks may lie on either side by the grid it was read from.
     x, y = np.round(samples.x, 6), np.round(samples.y, 6)
-    return np.array(block_ids(x, y, size), np.str_)
+    groups = np.empty(len(samples), object)
+    for key in dict.fromkeys(keys):
+        folders = [number for number, other in enumerate(keys) if other == key]
+        inside = np.isin(samples.folders, folders)
+        # Not that of all folders: metres are no degrees.
+        size = max(samples.parts[number].spec.block_size for number in folders)
+        name = "" if len(set(keys)) == 1 else f"{key} "
+        groups[inside] = [f"{name}{block}" for block in block_ids(x[inside], y[inside], size)]
+    return groups.astype(np.str_)
 
 
 def _pixels(samples: Samples) -> NDArray[np.str_]:

@@ -24,7 +24,14 @@ from trainer.fit import fit_model, write_models
 from trainer.folder import ModelFolder
 from trainer.layers import set_statistics
 from trainer.models import Architecture, ModelShape, branches_of, build_model, find_architecture
-from trainer.options import parse_preparation, parse_timeline, prepared_days, read_config, sample_groups
+from trainer.options import (
+    blocks_caution,
+    parse_preparation,
+    parse_timeline,
+    prepared_days,
+    read_config,
+    sample_groups,
+)
 from trainer.prepared import prepare_samples
 from trainer.progress import Progress
 from trainer.settings import FitSettings
@@ -117,6 +124,10 @@ def make_setup(args: argparse.Namespace) -> Setup:
         say(f"{trusted.sum()} of {len(samples)} samples have a quality of at least {args.min_quality:g}")
         quality = found if args.quality_weights else quality
     groups = sample_groups(samples, args.split_by)
+    for by in (args.split_by, args.leave_out):
+        caution = blocks_caution(samples, by)
+        if caution is not None:
+            say(f"caution: {caution}")
     return Setup(
         settings,
         architecture,

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from dlts_beam.grid import Grid, Tile, Window, count_tiles, iter_tiles, split_window
+from dlts_beam.grid import Grid, Tile, Window, count_tiles, crs_key, iter_tiles, split_window
 
 NORTH_UP = Grid("EPSG:32721", (30.0, 0.0, 500_000.0, 0.0, -30.0, 9_000_000.0), 4, 6)
 DEGREES = Grid("EPSG:4326", (0.1, 0.0, -55.3, 0.0, -0.1, -11.7), 9, 11)
@@ -151,3 +151,38 @@ def test_grid_refuses():
 
 def test_whole_window():
     assert NORTH_UP.window == Window(0, 0, 4, 6)
+
+
+# As GDAL's drivers GTiff and HFA give one CRS, with the same inner part.
+_UTM = (
+    'PROJCS["WGS 84 / UTM zone 21S",GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563,'
+    'AUTHORITY["EPSG","7030"]],AUTHORITY["EPSG","6326"]],PRIMEM["Greenwich",0,AUTHORITY["EPSG","8901"]],'
+    'UNIT["degree",0.0174532925199433,AUTHORITY["EPSG","9122"]],AUTHORITY["EPSG","4326"]],'
+    'PROJECTION["Transverse_Mercator"],PARAMETER["latitude_of_origin",0],PARAMETER["central_meridian",-57],'
+    'PARAMETER["scale_factor",0.9996],PARAMETER["false_easting",500000],PARAMETER["false_northing",10000000],'
+)
+_AXES = ',AXIS["Easting",EAST],AXIS["Northing",NORTH]'
+GEOTIFF = _UTM + 'UNIT["metre",1,AUTHORITY["EPSG","9001"]]' + _AXES + ',AUTHORITY["EPSG","32721"]]'
+ERDAS = _UTM + 'UNIT["meters",1]' + _AXES + ',AUTHORITY["EPSG","32721"]]'
+WKT2 = 'PROJCRS["WGS 84 / UTM zone 21S",BASEGEOGCRS["WGS 84",ID["EPSG",4326]],ID["EPSG",32721]]'
+
+
+@pytest.mark.parametrize("text", [GEOTIFF, ERDAS, WKT2, WKT2.replace(",", ",\n  ") + "\n", "epsg:32721"])
+def test_spellings_of_one_crs_have_one_key(text: str):
+    assert crs_key(text) == "EPSG:32721"
+
+
+def test_codes_of_parts_are_not_the_crs_s():
+    """Without a code of the whole, units and datum still have theirs, and half the world shares these."""
+    bare = _UTM + 'UNIT["metre",1,AUTHORITY["EPSG","9001"]]'
+    texts = [
+        bare + "]",
+        bare + _AXES + "]",
+        bare.replace("-57", "-63") + "]",
+        'BOUNDCRS[SOURCECRS[GEOGCRS["x",ID["EPSG",4674]]],TARGETCRS[GEOGCRS["y",ID["EPSG",4326]]]]',
+        "",
+    ]
+    keys = {crs_key(text) for text in texts}
+    assert len(keys) == len(texts)
+    assert not any(":" in key for key in keys)
+    assert crs_key(GEOTIFF.replace('"EPSG","32721"', '"ESRI","102033"')) == "ESRI:102033"

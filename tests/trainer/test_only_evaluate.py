@@ -135,6 +135,24 @@ def test_intervals_are_drawn_as_the_model_was_split(
     assert evaluation(trained)[0]["overall_accuracy"] != by_block
 
 
+def test_blocks_of_two_coordinate_systems_are_measured_with_a_caution(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags: list[object] = []
+    for seed, crs in ((8, "EPSG:32721"), (9, "EPSG:32722")):
+        fake = make_fake((20, 20), seed=seed)
+        fake = replace_spec(fake, grid=replace(fake.spec.grid, crs=crs))
+        flags += ["-i", write_fake(tmp_path / crs[5:], fake)]
+    told = "the samples are in 2 coordinate systems (EPSG:32721, EPSG:32722), whose blocks are kept apart"
+    assert run(*flags, "-o", trained / "model", "-n") == 0
+    out = capsys.readouterr().out
+    assert "intervals are drawn by block, as the model was split" in out
+    assert f"caution: {told}" in out
+    assert told in evaluation(trained)[1]
+    assert run(*flags, "-o", tmp_path / "m", *MINI, "--no-random-forest", "--split-by", "block") == 0
+    assert f"caution: {told}" in capsys.readouterr().out
+
+
 def test_samples_without_the_models_groups_are_drawn_one_by_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 
 from dlts_beam.errors import DltsError
-from dlts_beam.grid import Grid
+from dlts_beam.grid import Grid, crs_key
+from dlts_beam.sampling import block_ids
 from dlts_beam.spec import IndexSpec, Timeline
 from tests.trainer.helpers import make_fake, write_fake
-from trainer.dataset import read_samples
+from trainer.dataset import Samples, read_samples
 from trainer.options import (
+    blocks_caution,
     joined,
     parse_preparation,
     parse_timeline,
@@ -105,12 +108,40 @@ def test_a_pixel_on_a_border_of_blocks_is_in_one_of_them(tmp_path: Path) -> None
     assert len(set(zip(blocks, pixels, strict=True))) == len(set(pixels)) == 40
 
 
-def test_blocks_of_two_coordinate_systems_are_refused(tmp_path: Path) -> None:
-    first, second = make_fake((4, 4), seed=1), make_fake((4, 4), seed=2)
-    second.spec = replace(second.spec, grid=replace(second.spec.grid, crs="EPSG:32722"))
-    samples = read_samples([write_fake(tmp_path / "a", first), write_fake(tmp_path / "b", second)])
-    with pytest.raises(DltsError, match=r"--split-by block: .*b and in .*a have different coordinate"):
-        sample_groups(samples, "block")
+def read_in(tmp_path: Path, systems: Sequence[tuple[str, float]]) -> Samples:
+    """Samples of a folder for each CRS and size of blocks."""
+    folders = []
+    for number, (crs, size) in enumerate(systems):
+        fake = make_fake((20, 20), seed=number)
+        grid = replace(fake.spec.grid, crs=crs)
+        fake.spec = replace(fake.spec, grid=grid, block_size=size)
+        folders.append(write_fake(tmp_path / str(number), fake))
+    return read_samples(folders)
+
+
+def test_blocks_of_two_coordinate_systems_are_kept_apart(tmp_path: Path) -> None:
+    own = "LOCAL_CS[mine]"
+    systems = [("EPSG:32721", 300.0), ("EPSG:32722", 450.0), ("EPSG:32721", 330.0), (own, 90.0)]
+    samples = read_in(tmp_path, systems)
+    blocks = sample_groups(samples, "block")
+    sizes = {"EPSG:32721": 330.0, "EPSG:32722": 450.0, crs_key(own): 90.0}
+    for folder, key in enumerate(("EPSG:32721", "EPSG:32722", "EPSG:32721", crs_key(own))):
+        inside = samples.folders == folder
+        named = block_ids(samples.x[inside], samples.y[inside], sizes[key])
+        assert blocks[inside].tolist() == [f"{key} {block}" for block in named]
+    caution = blocks_caution(samples, "block")
+    assert caution is not None
+    assert caution.startswith("the samples are in 3 coordinate systems (")
+    assert "EPSG:32721, EPSG:32722" in caution
+    assert blocks_caution(samples, "sample") is None
+
+
+def test_blocks_of_two_spellings_of_one_coordinate_system_are_the_same(tmp_path: Path) -> None:
+    spelled = 'PROJCS["{}",UNIT["{}",1],AUTHORITY["EPSG","32721"]]'
+    geotiff, erdas = spelled.format("UTM 21S", "metre"), spelled.format("UTM 21S", "meters")
+    samples = read_in(tmp_path, [(geotiff, 300.0), (erdas, 300.0)])
+    assert sample_groups(samples, "block").tolist() == samples.blocks.tolist()
+    assert blocks_caution(samples, "block") is None
 
 
 def test_groups_with_a_place_in_common_are_one() -> None:
