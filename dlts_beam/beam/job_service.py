@@ -102,14 +102,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(arguments: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.WARNING)
+    servicer = LocalJobServicer(beam_job_type=_Job)
+    host = servicer.get_bind_address()
+    _check_free(host, arguments.port)
     # As for local workers: a timed flush in the middle of an element breaks the stage that reads it.
     worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
     _PoolWorker.patience = arguments.patience
     register = WorkerHandler.register_environment
     register(common_urns.environments.EXTERNAL.urn, beam_runner_api_pb2.ExternalPayload)(_PoolWorker)
-    servicer = LocalJobServicer(beam_job_type=_Job)
-    host = servicer.get_bind_address()
-    _check_free(host, arguments.port)
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())

@@ -6,6 +6,7 @@ This leans on Beam's internals, for which the version is pinned; the tests show 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -68,6 +69,15 @@ class _Server(FlinkUberJarJobServer):
 
 
 class _Job(FlinkBeamJob):
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._removing = threading.Lock()
+
+    def delete_jar(self) -> None:
+        """Remove the jar; who comes second waits for who is at it, since the process may end after that."""
+        with self._removing:
+            super().delete_jar()
+
     def get(self, path: str, **settings: Any) -> Any:
         """What Beam's own gives; a question may be asked again, unlike an order."""
         for attempt in range(1, _ATTEMPTS + 1):
