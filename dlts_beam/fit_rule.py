@@ -42,7 +42,8 @@ def select_interval(series: SeriesSpec, model: ModelSpec, start: dt.date) -> Ser
     time steps as it was trained on.
 
     Raises:
-        DltsError: the series has no dates, or too few time steps from there on.
+        DltsError: the series has no dates, begins long after ``start``, or has too few time steps from
+            there on.
     """
     if not series.dated:
         raise DltsError("--start needs a series with dates: this one only has numbered time steps")
@@ -52,6 +53,13 @@ def select_interval(series: SeriesSpec, model: ModelSpec, start: dt.date) -> Ser
     if not len(chosen):
         raise DltsError(
             f"the series has no time step on or after {start}: its last is {series.steps[-1].label}"
+        )
+    # Between two time steps any day may be meant; before the first one, no more of them than that.
+    late, usual = days[0] - first, max([DATE_TOLERANCE, *np.diff(days)])
+    if late > usual:
+        raise DltsError(
+            f"the series begins at {series.steps[0].label}, {late:.0f} days after --start {start}: it does"
+            " not have that interval"
         )
     timeline = model.preparation.timeline
     if timeline is None:

@@ -138,6 +138,9 @@ def test_an_interval_is_cut_out_of_a_long_series() -> None:
         select_interval(long, model_of(SERIES), dt.date(2021, 6, 1))
     with pytest.raises(DltsError, match="no time step on or after"):
         select_interval(long, model_of(SERIES), dt.date(2031, 6, 1))
+    assert select_interval(long, model_of(SERIES), dt.date(2017, 12, 21)).steps[0].time == "2018-01-05"
+    with pytest.raises(DltsError, match="begins at 2018-01-05, 127 days after --start 2017-08-31: it does"):
+        select_interval(long, model_of(SERIES), dt.date(2017, 8, 31))
     with pytest.raises(DltsError, match="needs a series with dates"):
         select_interval(series_of([None] * 9), model_of(SERIES), dt.date(2020, 1, 1))
 
