@@ -82,6 +82,7 @@ def fit_model(
     steps = steps_per_epoch(data, settings.batch_size, devices.replicas)
     epochs = settings.epochs_of(steps)
     loops: list[Loop] = []
+    saved = time.monotonic()
     with folder.log_folder() as logs:
         for number in range(len(done), len(branches)):
             branch = branches[number]
@@ -101,12 +102,14 @@ def fit_model(
             keeper.prefix = f"{branch.name}  " if len(branches) > 1 else ""
             if devices.is_chief:
                 keeper.save = partial(_save, path, key, loop, done, progress)
+            keeper.saved = saved  # many short branches are long work too
             log_folder = storage.join(logs, branch.name) if len(branches) > 1 else logs
             try:
                 _fit_branch(loop, number, data, keeper, log_folder, devices)
             except LossIsNanError as stop:
                 so_far = [*done, progress]
                 raise _explain_nan(stop, model, branches, so_far, folder, devices.is_chief) from None
+            saved = keeper.saved
             done.append(progress)
     set_branches(branches, done, "last")
     if devices.is_chief:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +11,13 @@ import numpy as np
 import pytest
 
 from dlts_beam.errors import DltsError
+from trainer import fit
 from trainer.devices import seed_everything
 from trainer.feed import FitData, steps_per_epoch, training_feed, validation_feed
 from trainer.fit import fit_model
 from trainer.folder import ModelFolder
 from trainer.layers import Standardise, Statistics, set_statistics
+from trainer.progress import Progress
 from trainer.settings import FitSettings
 
 
@@ -242,8 +246,8 @@ def test_early_stopping_ends_the_training(tmp_path: Path) -> None:
     assert "stopped early: no better val_loss in 2 epochs" in lines[-1]
 
 
-def test_branches_are_trained_one_by_one(tmp_path: Path) -> None:
-    data = make_data()
+def make_branches(data: FitData) -> tuple[keras.Model, list[keras.Model]]:
+    """The mean of two small models, and these."""
     seed_everything(2, True)
     branches = []
     for name in ("left", "right"):
@@ -252,6 +256,31 @@ def test_branches_are_trained_one_by_one(tmp_path: Path) -> None:
     inputs = keras.Input(data.series.shape[1:])
     model = keras.Model(inputs, keras.layers.Average()([branch(inputs) for branch in branches]))
     set_statistics(model, Statistics.measure(data.series[data.training]))
+    return model, branches
+
+
+def test_branches_too_short_for_a_checkpoint_each_have_one_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data()
+    model, _ = make_branches(data)
+    clock = itertools.count()  # a second passes whenever somebody looks
+    monkeypatch.setattr(fit.time, "monotonic", lambda: float(next(clock)))
+    saved: list[tuple[int, str]] = []
+
+    def save(path: str, key: str, loop: object, done: Sequence[Progress], current: Progress) -> None:
+        saved.append((len(done), current.branch))
+
+    monkeypatch.setattr(fit, "_save", save)
+    # An epoch looks three times, so that neither branch takes as long as the time between two checkpoints.
+    settings = FitSettings(epochs=3, checkpoint_seconds=12)
+    fit_model(model, data, settings, ModelFolder(str(tmp_path)), quiet)
+    assert saved == [(1, "right")]
+
+
+def test_branches_are_trained_one_by_one(tmp_path: Path) -> None:
+    data = make_data()
+    model, branches = make_branches(data)
     settings = FitSettings(epochs=3, learning_rate=0.05, optimizer="adamw", lr_decay="cosine", warmup=0.2)
     reached = fit_model(model, data, settings, ModelFolder(str(tmp_path)), quiet)
     assert [progress.branch for progress in reached] == ["left", "right"]
