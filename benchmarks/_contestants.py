@@ -99,9 +99,10 @@ def naive(folder: Path, model: str, workers: int, tile: int) -> Timing:
     import rasterio
     from rasterio.windows import Window as RasterWindow
 
+    import trainer.convolutions
     import trainer.layers  # noqa: F401
 
-    network = keras.models.load_model(folder / model / "model.keras")
+    network = _one_after_the_other(keras.models.load_model(folder / model / "model.keras"))
     patch, batch = network.input_shape[2], NETWORKS[model].predict_batch
     half = patch // 2
     paths = sorted((folder / "series" / "images").glob("*.tif"))
@@ -130,6 +131,26 @@ def naive(folder: Path, model: str, workers: int, tile: int) -> Timing:
         with rasterio.open(f"{scratch}/map.tif", "w", **profile) as out:
             out.write(labels, 1)
     return watch.stop()
+
+
+def _one_after_the_other(network: Any) -> Any:
+    """The same network with its two convolutions as two layers of Keras would evaluate them."""
+    import keras
+
+    from trainer.convolutions import TwoConvolutions
+
+    class InTurn(TwoConvolutions):
+        def call(self, inputs: Any) -> Any:
+            first = keras.ops.conv(inputs, self.kernel1, padding="same") + self.bias1
+            return keras.ops.conv(first, self.kernel2, padding="valid") + self.bias2
+
+    def copy(layer: Any) -> Any:
+        kind = InTurn if isinstance(layer, TwoConvolutions) else type(layer)
+        return kind.from_config(layer.get_config())
+
+    plain = keras.models.clone_model(network, clone_function=copy)
+    plain.set_weights(network.get_weights())
+    return plain
 
 
 def _windows(folder: Path) -> tuple[Any, list[Any]]:

@@ -71,7 +71,8 @@ class ModelFolder:
         """
         import keras
 
-        import trainer.layers  # noqa: F401  (registers our layers)
+        import trainer.convolutions
+        import trainer.layers  # noqa: F401  (both register our layers)
 
         path = self.model_path(name)
         if not storage.exists(path):

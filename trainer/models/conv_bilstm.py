@@ -29,16 +29,14 @@ def build_conv_bilstm(shape: ModelShape, settings: Mapping[str, Any]) -> keras.M
     import keras
     from keras import layers
 
+    from trainer.convolutions import TwoConvolutions
     from trainer.layers import Standardise
 
     centre = shape.patch // 2
     inputs = keras.Input((shape.time_steps, shape.patch, shape.patch, shape.bands), name="series")
     patches = Standardise(name="standardise")(inputs)
 
-    conv = layers.Conv3D(settings["filters"], (settings["depth"], 3, 3), padding="same", name="conv1")(
-        patches
-    )
-    conv = layers.Conv3D(settings["filters"], (1, 3, 3), padding="valid", name="conv2")(conv)
+    conv = TwoConvolutions(settings["filters"], settings["depth"], name="convolutions")(patches)
     conv = layers.BatchNormalization(name="conv_norm")(conv)
     conv = layers.ReLU(name="conv_relu")(conv)
     conv = layers.Flatten(name="conv_flat")(conv)

@@ -79,7 +79,7 @@ def fold_conv_bilstm(model: keras.Model, shape: ModelShape, batch: int) -> onnx.
 
     steps, positions = spec.time_steps, spec.patch - 2
     kernel, bias = (np.asarray(weight, np.float64) for weight in model.get_layer("dense1").get_weights())
-    filters, units = model.get_layer("conv1").filters, model.get_layer("bilstm").forward_layer.units
+    filters, units = model.get_layer("convolutions").filters, model.get_layer("bilstm").forward_layer.units
     from_conv = kernel[: steps * positions**2 * filters]
     from_conv = from_conv.reshape(steps, positions, positions, filters, -1)
     from_lstm = kernel[steps * positions**2 * filters :].reshape(steps, 2, units, -1)
@@ -111,8 +111,8 @@ def _filters(
 
     Made date by date, so that the runtime, which keeps the order of the nodes, holds few of them at once.
     """
-    conv1, conv1_bias = (np.asarray(weight, np.float64) for weight in model.get_layer("conv1").get_weights())
-    conv2, conv2_bias = (np.asarray(weight, np.float64) for weight in model.get_layer("conv2").get_weights())
+    weights_of = model.get_layer("convolutions").get_weights()
+    conv1, conv1_bias, conv2, conv2_bias = (np.asarray(weight, np.float64) for weight in weights_of)
     gain, offset = affine_of(model.get_layer("conv_norm"))
     bias = gain * (conv2_bias + np.einsum("c,uvcf->f", conv1_bias, conv2[0])) + offset
     # Centred values are divided by the scale here. Zeros that pad in space or time stay zeros.

@@ -125,8 +125,9 @@ def test_sizes_that_no_model_can_have_are_refused(name: str) -> None:
 
 def test_the_parent_sizes_of_conv_bilstm() -> None:
     model = build_model("conv_bilstm", ModelShape(2, 4, 3, 3))
-    assert model.get_layer("conv1").kernel.shape == (5, 3, 3, 4, 256)
-    assert model.get_layer("conv2").kernel.shape == (1, 3, 3, 256, 256)
+    convolutions = model.get_layer("convolutions")
+    assert convolutions.kernel1.shape == (5, 3, 3, 4, 256)
+    assert convolutions.kernel2.shape == (1, 3, 3, 256, 256)
     assert model.get_layer("dense1").kernel.shape == (2 * (256 + 512), 256)
     assert model.get_layer("dense2").kernel.shape == (256, 64)
 

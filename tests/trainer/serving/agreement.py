@@ -34,7 +34,7 @@ def make_model(name: str, shape: ModelShape, settings: dict[str, Any], seed: int
             for weight in (layer.beta, layer.moving_mean):
                 weight.assign(generator.normal(0, 0.5, weight.shape))
     for weight in model.trainable_weights:
-        if weight.name == "bias":
+        if weight.name.startswith("bias"):
             weight.assign(np.asarray(weight) + generator.normal(0, 0.2, weight.shape))
     strip = make_strip(shape, 64, seed)
     series = patches_of(strip, shape)
