@@ -6,6 +6,7 @@ a memory-mapped scratch file instead, and all that follows works on it in the sa
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
 from collections.abc import Sequence
@@ -300,8 +301,9 @@ def _refuse_twins(ids: NDArray[np.str_], which: NDArray[np.int64], folders: Sequ
     if same.any():
         first = int(np.flatnonzero(same)[0])
         raise DltsError(f"sample {ids[first]} is twice in {folders[which[first]]}: extract the samples again")
-    if len({storage.join(folder, "").rstrip("/") for folder in folders}) != len(folders):
-        raise DltsError("a samples folder is given twice with -i: name each one once")
+    for one, other in itertools.combinations((folder.rstrip("/") for folder in folders), 2):
+        if storage.same_file(one, other):
+            raise DltsError(f"-i gives one samples folder twice ({one}, {other}): name each one once")
 
 
 def _shown(value: object) -> str:

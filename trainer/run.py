@@ -23,7 +23,7 @@ from trainer.folder import REPORT_HTML, ModelFolder
 from trainer.forest import forest_predictions
 from trainer.models import branches_of
 from trainer.prepared import observed_steps
-from trainer.progress import CHECKPOINT, epochs_of, load_checkpoint, set_branches
+from trainer.progress import CHECKPOINT, Progress, epochs_of, load_checkpoint, set_branches
 from trainer.results import (
     Predictions,
     forest_summary,
@@ -108,7 +108,7 @@ def train(args: argparse.Namespace) -> int:
         *_cloud_note(fitted, training),
         wrong,
         history_section(fitted.reached),
-        _settings_section(args),
+        _settings_section(args, fitted.reached),
     ]
     write_results(folder, found, setup.spec.classes, part, sections)
     folder.write_spec(_model_spec(args, setup, fitted, serving, digests, found))
@@ -199,8 +199,10 @@ def _key(args: argparse.Namespace, setup: Setup, splits_csv: str) -> str:
     return digest_of(parts)
 
 
-def _settings_section(args: argparse.Namespace) -> str:
-    return report.settings_section(_flags(args) | _versions())
+def _settings_section(args: argparse.Namespace, reached: Sequence[Progress]) -> str:
+    """The flags, and what came of those that only bound the number of epochs."""
+    trained = {"epochs trained": max(len(progress.history) for progress in reached)}
+    return report.settings_section(_flags(args) | trained | _versions())
 
 
 def _flags(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,8 +137,10 @@ def test_folders_must_agree() -> None:
 
 def test_the_same_folder_twice_is_refused(tmp_path: Path) -> None:
     folder = write_fake(tmp_path, make_fake((2, 2)))
-    with pytest.raises(DltsError, match="given twice"):
-        read_samples([folder, folder + "/"])
+    (tmp_path / "link").symlink_to(folder)
+    for other in (folder + "/", os.path.relpath(folder), str(tmp_path / "link")):
+        with pytest.raises(DltsError, match="gives one samples folder twice"):
+            read_samples([folder, other])
 
 
 def test_a_folder_without_samples_is_named(tmp_path: Path) -> None:

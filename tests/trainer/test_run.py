@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -185,6 +186,8 @@ def test_auto_on_two_folders_with_folds(tmp_path: Path, capsys: pytest.CaptureFi
     page = (tmp_path / "m" / "report.html").read_text()
     assert "folds by sample" in page
     assert "forest: grown, not trained in epochs; loss 0." in page
+    # Two epochs are what the flag says, the least number of updates makes it more.
+    assert re.search(r"epochs trained</t[dh]><td>15<", page)
     assert len((tmp_path / "m" / "splits.csv").read_text().splitlines()) == 55
     assert "forest  loss 0." in out
     last = (tmp_path / "m" / "history.csv").read_text().splitlines()[-1]
