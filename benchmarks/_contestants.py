@@ -134,18 +134,22 @@ def naive(folder: Path, model: str, workers: int, tile: int) -> Timing:
 
 
 def _one_after_the_other(network: Any) -> Any:
-    """The same network with its two convolutions as two layers of Keras would evaluate them."""
+    """The same network with its two convolutions as two layers of Keras."""
     import keras
 
     from trainer.convolutions import TwoConvolutions
 
-    class InTurn(TwoConvolutions):
+    class TwoLayers(keras.layers.Layer):
+        def __init__(self, filters: int, depth: int, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.first = keras.layers.Conv3D(filters, (depth, 3, 3), padding="same")
+            self.second = keras.layers.Conv3D(filters, (1, 3, 3), padding="valid")
+
         def call(self, inputs: Any) -> Any:
-            first = keras.ops.conv(inputs, self.kernel1, padding="same") + self.bias1
-            return keras.ops.conv(first, self.kernel2, padding="valid") + self.bias2
+            return self.second(self.first(inputs))
 
     def copy(layer: Any) -> Any:
-        kind = InTurn if isinstance(layer, TwoConvolutions) else type(layer)
+        kind = TwoLayers if isinstance(layer, TwoConvolutions) else type(layer)
         return kind.from_config(layer.get_config())
 
     plain = keras.models.clone_model(network, clone_function=copy)
