@@ -39,7 +39,8 @@ def select_interval(series: SeriesSpec, model: ModelSpec, start: dt.date) -> Ser
     """The interval of a long series that a seasonal model classifies: from the first time step at ``start``.
 
     A model with a regular timeline takes the time steps that its timeline spans, any other as many
-    time steps as it was trained on.
+    time steps as it was trained on. Interpolation needs an observation at or after its last target: the
+    first such time step belongs to the interval, however late it is.
 
     Raises:
         DltsError: the series has no dates, begins long after ``start``, or has too few time steps from
@@ -71,8 +72,11 @@ def select_interval(series: SeriesSpec, model: ModelSpec, start: dt.date) -> Ser
             )
         chosen = chosen[:wanted]
     else:
-        last = timeline_days(timeline, days[chosen])[-1] + timeline.step
-        chosen = chosen[days[chosen] <= last]
+        end = timeline_days(timeline, days[chosen])[-1]
+        count = int(np.searchsorted(days[chosen], end + timeline.step, side="right"))
+        if timeline.method == "interpolate":
+            count = max(count, int(np.searchsorted(days[chosen], end)) + 1)
+        chosen = chosen[:count]
     return keep_steps(series, [int(step) for step in chosen])
 
 

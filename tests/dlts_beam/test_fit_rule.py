@@ -153,6 +153,26 @@ def test_an_interval_for_a_timeline_spans_it() -> None:
     assert len(chosen.steps) < 10
 
 
+@pytest.mark.parametrize(("method", "last"), [("interpolate", "2020-12-31"), ("median", "2020-12-20")])
+def test_an_interval_keeps_the_observation_that_interpolation_ends_on(method: str, last: str) -> None:
+    """The last target is 2020-12-22, the last time step within a step of it 2020-12-20."""
+    dates = ["2018-06-01", "2020-10-03", "2020-11-10", "2020-12-20", "2020-12-31", "2021-01-03", "2021-03-01"]
+    model = model_of(SERIES, Timeline(start=0.0, step=5, count=17, method=method))
+    chosen = select_interval(series_of(dates), model, dt.date(2020, 10, 1))
+    assert (chosen.steps[0].time, chosen.steps[-1].time) == ("2020-10-03", last)
+    if method == "interpolate":
+        assert check_fit(chosen, model, tolerance=0) == []
+
+
+def test_an_interval_needs_no_more_than_one_observation_after_its_timeline() -> None:
+    model = model_of(SERIES, Timeline(start=0.0, step=20, count=5))  # to 2020-12-22
+    dates = ["2020-10-03", "2020-12-20", "2020-12-28", "2021-01-11", "2021-01-12"]
+    chosen = select_interval(series_of(dates), model, dt.date(2020, 10, 1))
+    assert chosen.steps[-1].time == "2021-01-11"  # within a step of the end, as ever
+    ended = select_interval(series_of(dates[:2]), model, dt.date(2020, 10, 1))
+    assert ended.steps[-1].time == "2020-12-20"
+
+
 def test_kept_steps_keep_their_sources_and_masks() -> None:
     rule = MaskRule(3, (1,))
     masked = dataclasses.replace(
