@@ -104,10 +104,11 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
         raise DltsError(f"--gpu needs --engine tensorflow: the engine {request.engine} computes on CPUs only")
     if request.roi_layer is not None and request.roi is None:
         raise DltsError("--roi-layer goes with --roi, the file that holds the layer")
-    series = load_series(request.series)
+    whole = load_series(request.series)
     model = find_saved_model(request.model)
+    series = whole
     if request.start is not None:
-        series = select_interval(series, model.spec, _date(request.start))
+        series = select_interval(whole, model.spec, _date(request.start))
     notes = check_fit(series, model.spec, request.date_tolerance)
     digest = model_digest(model, request.engine)
     plan = _cut(request, series, model.spec, options)
@@ -133,7 +134,8 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
             f" {' and '.join(filter(None, (request.roi, request.mask)))} gives; check its place and its CRS"
         )
     job = replace(job, tasks=tasks, outside=outside)
-    others = [*(file.path for file in series.files), *filter(None, (request.roi, request.mask))]
+    # Images outside the interval are as dear as those in it.
+    others = [*(file.path for file in whole.files), *filter(None, (request.roi, request.mask))]
     for path in job.mosaics:
         check_output(path, others)
     settings = ClassifySettings(

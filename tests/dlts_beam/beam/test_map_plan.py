@@ -53,3 +53,12 @@ def test_a_date_tolerance_that_is_no_number_of_days_is_refused(
 ) -> None:
     with pytest.raises(DltsError, match=f"--date-tolerance must be a number of 0 or more; got {days:g}"):
         plan(scene, tmp_path / "map.tif", date_tolerance=days)
+
+
+def test_no_image_of_the_series_is_overwritten_though_start_leaves_it_out(tmp_path: Path) -> None:
+    long = random_scene(tmp_path / "long", 20, 20, steps=32)
+    first = {name: getattr(long.spec, name)[:4] for name in ("steps", "sources", "files")}
+    model = make_model(tmp_path / "model", dataclasses.replace(long.spec, **first))
+    request = MapRequest(str(long.folder), str(model), str(long.images[20]), start="2020-01-01")
+    with pytest.raises(DltsError, match="the map is made from this file"):
+        plan_map(request, parse_options([]))
