@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from dlts_beam.beam.map_plan import MapPlan
 from dlts_beam.beam.runner import runs_in_process
 from dlts_beam.beam.stage import ClassifySettings, TileTask
 from dlts_beam.engines import Engine
+from dlts_beam.errors import DltsError
 from dlts_beam.fleet import Fleet, check_price, cost_text, estimate, processors_of
 from dlts_beam.grid import Window, split_window
 from dlts_beam.io.raster.gdal import to_lonlat
@@ -29,6 +30,25 @@ from dlts_beam.spec import SeriesSpec
 
 TILES_GEOJSON = ".tiles.geojson"
 TRIAL_TILES = 2
+MOST_TRIED = 16  # tiles that a trial tries to read before it gives up
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial took.
+
+    Attributes:
+        seconds, pixels: of the tiles that were classified.
+        unread: why tiles were passed over, where the run leaves such tiles without data.
+    """
+
+    seconds: float
+    pixels: int
+    unread: tuple[str, ...] = ()
+
+
+class UnreadTileError(DltsError):
+    """A tile that cannot be read, in a run that goes on without it."""
 
 
 def describe_plan(planned: MapPlan, options: PipelineOptions, price: float | None = None) -> str:
@@ -62,18 +82,30 @@ def describe_plan(planned: MapPlan, options: PipelineOptions, price: float | Non
     if job.tasks:
         # This machine need not have the GPU that is asked for elsewhere.
         settings = planned.settings if local else replace(planned.settings, gpu=False)
-        seconds, tried = time_tiles(settings, job.tasks)
-        total = seconds / tried * pixels
-        found = estimate(total / len(job.tasks), len(job.tasks), fleet)
-        by_the_clock = total / engines if local else found.seconds
-        lines.append(
-            f"time:    about {duration(by_the_clock)} on {engines} workers"
-            f" ({tried / max(seconds, 1e-9) / 1e6:.3f} Mpx/s on one, from a trial of {tried} pixels)"
-        )
-        if not local or price is not None:
-            grid = job.series.grid
-            lines += cost_text(found, fleet, to_read, grid.height * grid.width, price)
+        trial = time_tiles(settings, job.tasks)
+        if trial.pixels:
+            total = trial.seconds / trial.pixels * pixels
+            found = estimate(total / len(job.tasks), len(job.tasks), fleet)
+            by_the_clock = total / engines if local else found.seconds
+            speed = trial.pixels / max(trial.seconds, 1e-9) / 1e6
+            lines.append(
+                f"time:    about {duration(by_the_clock)} on {engines} workers"
+                f" ({speed:.3f} Mpx/s on one, from a trial of {trial.pixels} pixels)"
+            )
+            if not local or price is not None:
+                grid = job.series.grid
+                lines += cost_text(found, fleet, to_read, grid.height * grid.width, price)
+        lines += _notes_of(trial)
     return "\n".join(lines)
+
+
+def _notes_of(trial: Trial) -> list[str]:
+    """What to say of tiles that the trial passed over."""
+    if not trial.unread:
+        return []
+    number = len(trial.unread)
+    found = f"{number} of the tiles that were tried" if trial.pixels else f"no time: all {number} tiles tried"
+    return [f"note: {found} cannot be read and would be left without data; the first: {trial.unread[0]}"]
 
 
 def fleet_of(options: PipelineOptions, gpu: bool = False) -> Fleet:
@@ -96,20 +128,34 @@ def fleet_of(options: PipelineOptions, gpu: bool = False) -> Fleet:
     return Fleet(workers or 1, processors or 1, tuple(notes))
 
 
-def time_tiles(settings: ClassifySettings, tasks: tuple[TileTask, ...]) -> tuple[float, int]:
-    """Seconds and pixels of a trial: the first and the middle tile, one worker, nothing written."""
-    chosen = sorted({0, len(tasks) // 2})[:TRIAL_TILES]
+def time_tiles(settings: ClassifySettings, tasks: tuple[TileTask, ...]) -> Trial:
+    """Try the first and the middle tile, or others in their place: one worker, nothing written.
+
+    Raises:
+        DltsError: a tile cannot be computed, or cannot be read in a run that does not go on after errors.
+    """
+    parts = (0, MOST_TRIED // 2, *range(MOST_TRIED))
+    places = dict.fromkeys(len(tasks) * part // MOST_TRIED for part in parts)
     handler = make_handler(settings)
     engine = handler.load_model()
     # The first strip takes longer in some engines; a run has many.
     engine.predict(np.zeros(engine.spec.strip_shape, np.float32))
-    pixels, started = 0, time.perf_counter()
+    seconds, pixels, done, unread = 0.0, 0, 0, list[str]()
     with SeriesReader(settings.series, settings.model.preparation.bands) as reader:
-        for number in chosen:
-            for _ in classify_windows(settings, reader, handler, engine, tasks[number]):
-                pass
-            pixels += tasks[number].tile.window.pixels
-    return time.perf_counter() - started, pixels
+        for task in (tasks[place] for place in places):
+            started = time.perf_counter()
+            try:
+                for _ in classify_windows(settings, reader, handler, engine, task):
+                    pass
+            except UnreadTileError as error:
+                unread.append(str(error))
+                continue
+            seconds += time.perf_counter() - started
+            pixels += task.tile.window.pixels
+            done += 1
+            if done == TRIAL_TILES:
+                break
+    return Trial(seconds, pixels, tuple(unread))
 
 
 def classify_windows(
@@ -119,7 +165,12 @@ def classify_windows(
     engine: Engine,
     task: TileTask,
 ) -> Iterator[tuple[Window, Probabilities]]:
-    """The plain loop that the fused stage is measured against: read, prepare, predict, window by window."""
+    """The plain loop that the fused stage is measured against: read, prepare, predict, window by window.
+
+    Raises:
+        UnreadTileError: a window cannot be read, in a run that goes on after errors.
+        DltsError: it cannot be read in any other run, or cannot be computed.
+    """
     halo = settings.model.serving.halo
     for window in split_window(task.tile.window, settings.window_height, settings.window_width):
         read = window.grow(halo).intersect(settings.series.grid.window)
@@ -127,7 +178,12 @@ def classify_windows(
         wanted = None if settings.area is None else settings.area.inside(window)
         if wanted is not None and not wanted.any():
             continue
-        values, valid = reader.read(read)
+        try:
+            values, valid = reader.read(read)
+        except DltsError as error:
+            if settings.quarantine:
+                raise UnreadTileError(str(error)) from error
+            raise
         (result,) = handler.run_inference([Cube(window, read, values, valid, wanted)], engine)
         assert isinstance(result, Probabilities)
         yield window, result

@@ -6,12 +6,16 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from dlts_beam.beam import trial
 from dlts_beam.beam.runner import parse_options
 from dlts_beam.beam.trial import bytes_to_read, fleet_of
+from dlts_beam.errors import DltsError
 from dlts_beam.fleet import Fleet
 from dlts_beam.grid import Tile, Window, iter_tiles
+from dlts_beam.io.raster.reader import SeriesReader, UnreadableSourceError
 from dlts_beam.spec import Source
 from pipelines.cli import main as dlts
 from tests.fakes import Scene, make_model, random_scene
@@ -90,6 +94,48 @@ def test_a_plan_for_this_machine_tells_the_cost_where_there_is_a_price(
     assert "worker-hours" not in capsys.readouterr().out
     assert plan(scene, tmp_path, "--direct_num_workers", "3", "--price-per-worker-hour", "1") == 0
     assert "worker-hours on 3 workers:" in capsys.readouterr().out
+
+
+QUARANTINE = ("--on-error", "quarantine")
+
+
+def test_an_unreadable_tile_is_passed_over_where_the_run_does_so(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read, tried = SeriesReader.read, []
+
+    def broken_start(reader: SeriesReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        tried.append(window[:2])
+        if window.row < 16:
+            raise UnreadableSourceError("cannot read image x.tif: a block is damaged")
+        return read(reader, window)
+
+    monkeypatch.setattr(SeriesReader, "read", broken_start)
+    assert plan(scene, tmp_path) == 1
+    assert "error: cannot read image x.tif" in capsys.readouterr().err
+    tried.clear()
+    assert plan(scene, tmp_path, *QUARANTINE) == 0
+    told = capsys.readouterr().out
+    assert tried == [(0, 0), (16, 32), (0, 16), (0, 32), (0, 48), (16, 0)]  # two that can be read
+    assert "from a trial of 512 pixels" in told
+    assert "note: 4 of the tiles that were tried cannot be read and would be left without data; the" in told
+    assert "first: cannot read image x.tif: a block is damaged" in told
+
+
+def test_a_plan_says_no_time_where_no_tile_can_be_read(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def changed(reader: SeriesReader, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        raise DltsError("image x.tif changed after the series was made")
+
+    monkeypatch.setattr(SeriesReader, "read", changed)
+    monkeypatch.setattr(trial, "MOST_TRIED", 4)
+    flags = (*DATAFLOW, "--max_num_workers", "2", "--price-per-worker-hour", "0.2")
+    assert plan(scene, tmp_path, *flags, *QUARANTINE) == 0
+    told = capsys.readouterr().out
+    assert "note: no time: all 4 tiles tried cannot be read" in told
+    assert "time:  " not in told
+    assert "price:" not in told
 
 
 def test_a_price_is_for_plans(scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
