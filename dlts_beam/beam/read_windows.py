@@ -21,6 +21,8 @@ from dlts_beam.io.raster.reader import SeriesReader, UnreadableSourceError
 from dlts_beam.io.tile_area import AreaChangedError, planned_area
 from dlts_beam.retry import retried
 
+PATIENCE = 300.0  # seconds for which nobody waits again for an image that was waited for in vain
+
 
 class ReadWindows(beam.PTransform):
     """TileTask -> (WindowKey, Read), the windows of a tile one after the other."""
@@ -39,6 +41,9 @@ class _ReadWindows(beam.DoFn):
 
     So the last window of a tile is given out when the first one of the next tile is being read, and
     that of the last tile when the bundle ends.
+
+    An image that was waited for in vain is still tried for every tile that needs it, but not waited for: it
+    may come back, and there may be thousands of windows.
     """
 
     def __init__(self, settings: ClassifySettings) -> None:
@@ -54,6 +59,9 @@ class _ReadWindows(beam.DoFn):
         self._ahead: tuple[WindowKey, Future[tuple[Read, int]]] | None = None
         # The wanted pixels of the tile that is being read; the reading thread's own.
         self._wanted: tuple[TileTask, np.ndarray] | None = None
+        # Also its own: when waiting for what ended in vain, and the tile that is lost already.
+        self._in_vain: dict[str, float] = {}
+        self._lost: tuple[TileTask, Unread] | None = None
 
     def start_bundle(self) -> None:
         # A bundle that failed may have left a window behind.
@@ -101,17 +109,42 @@ class _ReadWindows(beam.DoFn):
             wanted = self._wanted_in(task, window)
             if wanted is not None and not wanted.any():
                 cube = Skipped(window)
+            elif (lost := self._lost_with(task, window)) is not None:
+                cube = lost
             else:
-                values, valid = retried(
-                    lambda: self._reader.read(read), lambda error: isinstance(error, UnreadableSourceError)
-                )
-                cube = Cube(window, read, values, valid, wanted)
+                cube = Cube(window, read, *self._patiently(read), wanted)
         except DltsError as error:
             # Another area is another map: that is no single image to pass over.
             if not self._settings.quarantine or isinstance(error, AreaChangedError):
                 raise
             cube = Unread(str(error))
+            self._lost = task, cube
         return cube, (time.perf_counter_ns() - started) // 1000
+
+    def _lost_with(self, task: TileTask, window: Window) -> Unread | None:
+        """Why the tile is lost whatever this window holds; None where it is not, or where it begins anew."""
+        first = (window.row, window.col) == (task.tile.window.row, task.tile.window.col)
+        if self._lost is None or self._lost[0] != task or first:
+            self._lost = None
+            return None
+        return self._lost[1]
+
+    def _patiently(self, read: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Read, and again after a pause where that may help."""
+
+        def worth_it(error: DltsError) -> bool:
+            if not isinstance(error, UnreadableSourceError) or _is_missing(error):
+                return False
+            ended = self._in_vain.get(_image_in(error))
+            return ended is None or time.monotonic() > ended + PATIENCE
+
+        try:
+            return retried(lambda: self._reader.read(read), worth_it)
+        except UnreadableSourceError as error:
+            # A run that ends here waits again when the tile comes back.
+            if self._settings.quarantine and worth_it(error):
+                self._in_vain[_image_in(error)] = time.monotonic()
+            raise
 
     def _wanted_in(self, task: TileTask, window: Window) -> np.ndarray | None:
         """Bool (h, w): the wanted pixels of a window; None where no area is given."""
@@ -122,3 +155,18 @@ class _ReadWindows(beam.DoFn):
             self._wanted = task, planned_area(self._settings.area, task.tile, task.area)
         rows, cols = window.within(task.tile.window).slices
         return self._wanted[1][rows, cols].copy()
+
+
+def _image_in(error: UnreadableSourceError) -> str:
+    """What the reader's message says before it comes to the window: image, bands and time step."""
+    return str(error).partition(", window ")[0]
+
+
+def _is_missing(error: BaseException) -> bool:
+    """True where a file that is not there is among the causes: it comes back later, if at all."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, FileNotFoundError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
