@@ -1,8 +1,11 @@
-"""Model folders: which saved model a path means, and what a serving model's bytes are."""
+"""Model folders: which saved model a path means, what a serving model's bytes are, and whether still so."""
 
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dlts_beam import storage
@@ -85,12 +88,70 @@ def model_digest(model: SavedModel, engine: str) -> str:
                 " the training; restore it, or train the model again"
             )
         return digest
-    digest_all = hashlib.sha256()
     folder = storage.join(model.serving, SAVED_MODEL)
-    files = storage.list_files(folder, recursive=True)
-    if not files:
+    found = _folder_digest(folder)
+    if found is None:
         raise DltsError(f"the engine {engine} needs {folder}, and it is not there: export the model again")
+    return found
+
+
+def read_onnx(serving: str, digest: str | None = None) -> bytes:
+    """The ONNX model in a serving folder: the bytes that `model_digest` was taken of, where it is given.
+
+    Raises:
+        DltsError: the file cannot be read, or is another one by now.
+    """
+    path = storage.join(serving, MODEL_ONNX)
+    content = storage.read_bytes(path)
+    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+        raise _changed(path)
+    return content
+
+
+@contextmanager
+def local_saved_model(serving: str, digest: str | None = None) -> Iterator[str]:
+    """A local path with the SavedModel in a serving folder, for as long as the context lasts.
+
+    Where `model_digest` is given, it is a copy of the very bytes that have it, so that nobody can replace
+    them before they are loaded.
+
+    Raises:
+        DltsError: the files cannot be read, or are others by now.
+    """
+    path = storage.join(serving, SAVED_MODEL)
+    if digest is None:
+        with storage.local_copy(path) as local:
+            yield local
+        return
+    with tempfile.TemporaryDirectory(prefix="dlts-model-") as scratch:
+        copy = storage.join(scratch, SAVED_MODEL)
+        try:
+            found = _folder_digest(path, lambda name, content: storage.write_bytes(copy + name, content))
+        except FileNotFoundError as error:  # a file went away while the folder was listed
+            raise _changed(path) from error
+        if found != digest:
+            raise _changed(path)
+        yield copy
+
+
+def _folder_digest(folder: str, each: Callable[[str, bytes], None] | None = None) -> str | None:
+    """SHA-256 of the names and bytes of a folder's files; None where there are none.
+
+    Args:
+        each: is given every file's name, from the slash behind the folder on, and its bytes.
+    """
+    files = storage.list_files(folder, recursive=True)
+    digest = hashlib.sha256()
     for entry in files:
-        digest_all.update(entry.path.removeprefix(folder).encode() + b"\0")
-        digest_all.update(hashlib.sha256(storage.read_bytes(entry.path)).digest())
-    return digest_all.hexdigest()
+        name, content = entry.path.removeprefix(folder), storage.read_bytes(entry.path)
+        digest.update(name.encode() + b"\0")
+        digest.update(hashlib.sha256(content).digest())
+        if each is not None:
+            each(name, content)
+    return digest.hexdigest() if files else None
+
+
+def _changed(path: str) -> DltsError:
+    return DltsError(
+        f"the model {path} changed while the run was on its way: leave it as it is and run the command again"
+    )

@@ -55,7 +55,9 @@ def _inference(settings: ClassifySettings) -> beam.PTransform:
     from dlts_beam.beam.tfx_inference import InferStrips
 
     model = settings.model
-    return InferStrips(settings.serving, model.serving, model.preparation, settings.series.days)
+    return InferStrips(
+        settings.serving, model.serving, model.preparation, settings.series.days, settings.digest
+    )
 
 
 def make_handler(settings: ClassifySettings) -> WindowModelHandler:
@@ -68,4 +70,5 @@ def make_handler(settings: ClassifySettings) -> WindowModelHandler:
         settings.series.days,
         settings.engine,
         settings.gpu,
+        settings.digest,
     )

@@ -102,6 +102,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
         days: np.ndarray,
         engine: str,
         gpu: bool = False,
+        digest: str | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -109,6 +110,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
             folder: the serving folder.
             days: float64 (T,): days of the series' time steps.
             gpu: refuse to compute where there is no GPU.
+            digest: load only the model that had it when the run was planned; None loads any.
         """
         super().__init__(min_batch_size=1, max_batch_size=1)
         self._folder = folder
@@ -117,6 +119,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
         self._days = days
         self._engine = engine
         self._gpu = gpu
+        self._digest = digest
         self._prepare_micros = Metrics.counter(NAMESPACE, "prepare_micros")
         self._infer_micros = Metrics.counter(NAMESPACE, "infer_micros")
         self._computed = Metrics.counter(NAMESPACE, "pixels_computed")
@@ -126,7 +129,7 @@ class WindowModelHandler(ModelHandler[Read, Result, Engine]):
         keep_freed_memory(_LARGEST_KEPT.get(self._engine, _LARGEST_KEPT_ELSE))
         if self._gpu:
             require_gpu()
-        return load_engine(self._folder, self._serving, self._engine, gpu=self._gpu)
+        return load_engine(self._folder, self._serving, self._engine, gpu=self._gpu, digest=self._digest)
 
     def run_inference(
         self,

@@ -142,6 +142,7 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
         series=series,
         model=model.spec,
         serving=model.serving,
+        digest=digest,
         engine=request.engine,
         window_height=plan.window_height,
         window_width=plan.window_width,

@@ -46,6 +46,7 @@ class ClassifySettings:
         series: the interval of the series that is classified.
         model: ``model.json``.
         serving: folder of the serving model.
+        digest: of its bytes, as they were when the run was planned: no worker loads others.
         engine: name of the engine.
         window_height, window_width: largest window.
         parts: folder of the tiles' files.
@@ -59,6 +60,7 @@ class ClassifySettings:
     series: SeriesSpec
     model: ModelSpec
     serving: str
+    digest: str
     engine: str
     window_height: int
     window_width: int

@@ -11,7 +11,6 @@ import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 
-from dlts_beam import storage
 from dlts_beam.beam.handler import (
     NAMESPACE,
     Answers,
@@ -26,7 +25,7 @@ from dlts_beam.beam.handler import (
     lay_out,
     nothing_wanted,
 )
-from dlts_beam.engines.tfx_bsl import SAVED_MODEL, answer_of, create_handler, load_session, request_of
+from dlts_beam.engines.tfx_bsl import answer_of, create_handler, load_planned, request_of
 from dlts_beam.grid import Window
 from dlts_beam.spec import PreparationSpec, ServingSpec
 
@@ -59,16 +58,21 @@ class InferStrips(beam.PTransform):
     """
 
     def __init__(
-        self, folder: str, serving: ServingSpec, preparation: PreparationSpec, days: np.ndarray
+        self,
+        folder: str,
+        serving: ServingSpec,
+        preparation: PreparationSpec,
+        days: np.ndarray,
+        digest: str | None = None,
     ) -> None:
-        """Look at the SavedModel in the serving folder.
+        """Look at the SavedModel in the serving folder; workers load only that of the digest, if given.
 
         Raises:
             DltsError: tfx-bsl is not there, or the model is not what its spec says.
         """
         super().__init__()
         self._serving, self._preparation, self._days = serving, preparation, days
-        self._handler = _Handler(create_handler(folder, serving), storage.join(folder, SAVED_MODEL))
+        self._handler = _Handler(create_handler(folder, serving), folder, serving, digest)
 
     def expand(self, windows: beam.PCollection[tuple[Any, Read]]) -> beam.PCollection[tuple[Any, Result]]:
         return (
@@ -82,12 +86,12 @@ class InferStrips(beam.PTransform):
 class _Handler(KeyedModelHandler):
     """tfx-bsl's handler for keyed strips, which says in one sentence what it cannot load."""
 
-    def __init__(self, handler: Any, path: str) -> None:
+    def __init__(self, handler: Any, folder: str, serving: ServingSpec, digest: str | None) -> None:
         super().__init__(handler)
-        self._path = path
+        self._folder, self._serving, self._digest = folder, serving, digest
 
     def load_model(self) -> Any:
-        return load_session(super().load_model, self._path)
+        return load_planned(super().load_model, self._folder, self._serving, self._digest)
 
 
 class _CutStrips(beam.DoFn):

@@ -40,7 +40,12 @@ class Engine(Protocol):
 
 
 def load_engine(
-    folder: str, spec: ServingSpec, name: str = "onnx", threads: int = 1, gpu: bool = False
+    folder: str,
+    spec: ServingSpec,
+    name: str = "onnx",
+    threads: int = 1,
+    gpu: bool = False,
+    digest: str | None = None,
 ) -> Engine:
     """Load the serving model in a folder.
 
@@ -50,23 +55,24 @@ def load_engine(
         name: one of ``ENGINES``.
         threads: threads for one prediction; results do not depend on it.
         gpu: compute on the GPU, with the longer strips that it takes; else on the CPU, whatever there is.
+        digest: what `model_digest` gave for the model that is wanted; None takes whatever lies there.
 
     Raises:
-        DltsError: if the engine is unknown or not installed, or the model is missing, broken or of other
-        shapes.
+        DltsError: if the engine is unknown or not installed, or the model is missing, broken, of other
+        shapes, or not the one of the digest.
     """
     if name == "onnx":
         from dlts_beam.engines.onnx import OnnxEngine
 
-        return OnnxEngine(folder, spec, threads)
+        return OnnxEngine(folder, spec, threads, digest)
     if name == "tensorflow":
         from dlts_beam.engines.tensorflow import TensorFlowEngine
 
-        return TensorFlowEngine(folder, spec, threads, gpu)
+        return TensorFlowEngine(folder, spec, threads, gpu, digest)
     if name == "tfx-bsl":
         from dlts_beam.engines.tfx_bsl import TfxBslEngine
 
-        return TfxBslEngine(folder, spec)
+        return TfxBslEngine(folder, spec, digest)
     raise DltsError(f"unknown engine {name!r}; there are: {', '.join(ENGINES)}")
 
 

@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from dlts_beam import storage
 from dlts_beam.engines.strips import checked_strip
 from dlts_beam.errors import DltsError
+from dlts_beam.model_folder import MODEL_ONNX, read_onnx
 from dlts_beam.spec import ServingSpec
-
-MODEL_ONNX = "model.onnx"
 
 
 class OnnxEngine:
@@ -19,11 +18,12 @@ class OnnxEngine:
     One thread by default: one worker per core with one thread each is faster than one worker with many.
     """
 
-    def __init__(self, folder: str, spec: ServingSpec, threads: int = 1) -> None:
+    def __init__(self, folder: str, spec: ServingSpec, threads: int = 1, digest: str | None = None) -> None:
         """Load ``model.onnx`` of the folder.
 
         Raises:
-            DltsError: if ONNX Runtime is not installed, or the file is missing, broken or of other shapes.
+            DltsError: if ONNX Runtime is not installed, or the file is missing, broken, of other shapes, or
+            not that of the digest.
         """
         try:
             import onnxruntime
@@ -41,7 +41,7 @@ class OnnxEngine:
         options.log_severity_level = 3
         # A worker that waits for its next window must not burn a core that reads it.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        content = storage.read_bytes(path)
+        content = read_onnx(folder, digest)
         try:
             session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf) as error:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from dlts_beam import storage
 from dlts_beam.engines.strips import checked_strip
 from dlts_beam.errors import DltsError
+from dlts_beam.model_folder import SAVED_MODEL, local_saved_model
 from dlts_beam.spec import ServingSpec
 
-SAVED_MODEL = "saved_model"
 ENDPOINT, GPU_ENDPOINT = "serve", "serve_gpu"
 
 
@@ -24,14 +24,21 @@ class TensorFlowEngine:
         spec: the shapes; on a GPU the batch is another one.
     """
 
-    def __init__(self, folder: str, spec: ServingSpec, threads: int = 1, gpu: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str,
+        spec: ServingSpec,
+        threads: int = 1,
+        gpu: bool = False,
+        digest: str | None = None,
+    ) -> None:
         """Load ``saved_model/`` of the folder.
 
         TensorFlow's thread pools belong to the process: ``threads`` counts only if nothing ran in it before.
 
         Raises:
-            DltsError: if TensorFlow is not installed, or the model is missing, broken or of other
-            shapes.
+            DltsError: if TensorFlow is not installed, or the model is missing, broken, of other
+            shapes, or not that of the digest.
         """
         tf = _import()
         _set_up(tf, threads, gpu)
@@ -40,7 +47,7 @@ class TensorFlowEngine:
         if not storage.exists(storage.join(path, "saved_model.pb")):
             raise DltsError(f"there is no SavedModel in {path}: export the model again, or use --engine onnx")
         try:
-            with storage.local_copy(path) as local:
+            with local_saved_model(folder, digest) as local:
                 self._loaded = tf.saved_model.load(local)
             self._serve = getattr(self._loaded, endpoint)
         except (OSError, AttributeError, ValueError, IndexError, tf.errors.OpError) as error:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from dlts_beam import storage
 from dlts_beam.engines.strips import checked_strip
 from dlts_beam.errors import DltsError
+from dlts_beam.model_folder import SAVED_MODEL, local_saved_model
 from dlts_beam.spec import ServingSpec
 
-SAVED_MODEL = "saved_model"
 NUMBERS, BYTES = "serve", "serve_bytes"  # endpoints; tfx-bsl can feed the second one only
 # The handler makes its session without settings, so these say what is said elsewhere: one thread for each
 # worker, and no GPU, whose results would be others.
@@ -48,6 +48,21 @@ def create_handler(folder: str, spec: ServingSpec) -> Any:
     wanted.saved_model_spec.signature_name.append(BYTES)
     wanted.batch_parameters.min_batch_size = wanted.batch_parameters.max_batch_size = 1
     return CreateModelHandler(wanted)
+
+
+def load_planned(load: Callable[[], Any], folder: str, spec: ServingSpec, digest: str | None) -> Any:
+    """What ``load`` loads from the SavedModel of a serving folder, or the same from the bytes of the digest.
+
+    A handler loads by a path that is read when the work begins, so a copy takes a handler of its own.
+
+    Raises:
+        DltsError: TensorFlow cannot, or the model is not that of the digest.
+    """
+    path = storage.join(folder, SAVED_MODEL)
+    if digest is None:
+        return load_session(load, path)
+    with local_saved_model(folder, digest) as copy:
+        return load_session(create_handler(storage.parent(copy), spec).load_model, path)
 
 
 def load_session(load: Callable[[], Any], path: str) -> Any:
@@ -107,15 +122,16 @@ def answer_of(log: Any) -> NDArray[np.float32]:
 class TfxBslEngine:
     """The handler outside of a pipeline: one strip after the other."""
 
-    def __init__(self, folder: str, spec: ServingSpec) -> None:
+    def __init__(self, folder: str, spec: ServingSpec, digest: str | None = None) -> None:
         """Load ``saved_model/`` of the folder.
 
         Raises:
-            DltsError: if tfx-bsl is not installed, or the model is missing, broken or of other shapes.
+            DltsError: if tfx-bsl is not installed, or the model is missing, broken, of other shapes, or not
+            that of the digest.
         """
         self.spec = spec
         self._handler = create_handler(folder, spec)
-        self._session = load_session(self._handler.load_model, storage.join(folder, SAVED_MODEL))
+        self._session = load_planned(self._handler.load_model, folder, spec, digest)
 
     def predict(self, strip: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.predict`."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dlts_beam.errors import DltsError
-from dlts_beam.model_folder import find_saved_model, model_digest
+from dlts_beam.model_folder import find_saved_model, local_saved_model, model_digest, read_onnx
 from tests.dlts_beam.test_fit_rule import every, series_of
 from tests.fakes import make_model
 
@@ -61,6 +61,41 @@ def test_the_digest_for_tensorflow_covers_every_file(folder: Path) -> None:
     first = model_digest(model, "tensorflow")
     (saved / "b").write_bytes(b"2")
     assert model_digest(model, "tensorflow") != first
+
+
+CHANGED = "changed while the run was on its way: leave it as it is and run the command again"
+
+
+def test_an_onnx_model_that_was_replaced_since_is_refused(folder: Path) -> None:
+    model = find_saved_model(str(folder))
+    path = folder / "serving" / "loss" / "model.onnx"
+    digest = model_digest(model, "onnx")
+    assert read_onnx(model.serving, digest) == read_onnx(model.serving) == path.read_bytes()
+    path.write_bytes(b"another")
+    assert read_onnx(model.serving) == b"another"
+    with pytest.raises(DltsError, match=f"^the model {path} {CHANGED}$"):
+        read_onnx(model.serving, digest)
+
+
+def test_a_saved_model_is_loaded_from_the_bytes_of_its_digest(folder: Path) -> None:
+    """Or not at all; without a digest from where it lies."""
+    model = find_saved_model(str(folder))
+    saved = folder / "serving" / "loss" / "saved_model"
+    (saved / "variables").mkdir(parents=True)
+    (saved / "saved_model.pb").write_bytes(b"1")
+    (saved / "variables" / "a").write_bytes(b"2")
+    digest = model_digest(model, "tensorflow")
+    with local_saved_model(model.serving) as path:
+        assert path == str(saved)
+    with local_saved_model(model.serving, digest) as path:
+        (saved / "variables" / "a").write_bytes(b"3")
+        copy = Path(path)
+        assert [(copy / name).read_bytes() for name in ("saved_model.pb", "variables/a")] == [b"1", b"2"]
+    assert not copy.exists()
+    with pytest.raises(DltsError, match=f"^the model {saved} {CHANGED}$"), local_saved_model(
+        model.serving, digest
+    ):
+        pass
 
 
 @pytest.mark.parametrize("name", ["nothere.keras", "serving", "serving/loss/model.onnx"])

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 from rasterio.errors import RasterioIOError
 
 from dlts_beam import retry, storage
+from dlts_beam.beam import map_run
+from dlts_beam.beam.map_plan import MapPlan
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Window
 from dlts_beam.io.raster.handles import HandlePool
@@ -198,6 +201,29 @@ def test_an_input_that_goes_in_mid_run_never_ends_in_a_wrong_map(
     seen = found != 255
     np.testing.assert_array_equal(found[seen], wanted[seen])
     assert run_record(output)["written"] + run_record(output)["quarantined"] == 12
+
+
+def test_a_model_that_is_replaced_in_mid_run_makes_no_map(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its certificate would name the model that was planned with, and later runs would keep its tiles."""
+    model, output = make_model(tmp_path / "model", scene.spec), tmp_path / "map.tif"
+    check = map_run.check_places
+
+    def and_then(planned: MapPlan, options: PipelineOptions) -> frozenset[int]:
+        make_model(model, scene.spec, reverse=True)
+        return check(planned, options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(map_run, "check_places", and_then)
+        assert classify(scene, model, output, *TILE) == 1
+    path = model / "serving" / "loss" / "model.onnx"
+    assert f"error: the model {path} changed while the run was on its way" in capsys.readouterr().err
+    assert not output.exists()
+    make_model(model, scene.spec)
+    assert classify(scene, model, output, *TILE) == 0
+    assert run_record(output)["reused"] == 0
+    assert is_right(scene, output)
 
 
 def test_an_input_that_is_gone_is_quarantined_on_request(scene: Scene, tmp_path: Path) -> None:

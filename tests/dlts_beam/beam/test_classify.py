@@ -30,8 +30,9 @@ def settings_of(folder: Path, window: int = 8, patch: int = 3) -> ClassifySettin
     scene = random_scene(folder / "series", HEIGHT, WIDTH)
     model = make_model(folder / "model", scene.spec, patch)
     spec = ModelSpec.from_json((model / "model.json").read_text())
-    parts = str(folder / "parts")
-    return ClassifySettings(scene.spec, spec, str(model / "serving/loss"), "onnx", window, window, parts)
+    parts, digest = str(folder / "parts"), spec.serving_sha256["loss"]
+    serving = str(model / "serving/loss")
+    return ClassifySettings(scene.spec, spec, serving, digest, "onnx", window, window, parts)
 
 
 def tasks(size: int = 16) -> list[TileTask]:

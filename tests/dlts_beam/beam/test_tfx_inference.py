@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import apache_beam as beam
 import numpy as np
 import pytest
@@ -9,15 +11,16 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import translations
 
 from dlts_beam.beam.assembly import GatherRecords, take_records
-from dlts_beam.beam.classify import ClassifyTiles, make_handler
+from dlts_beam.beam.classify import ClassifyTiles, _inference, make_handler
 from dlts_beam.beam.handler import Cube, Probabilities, Skipped, Unread
 from dlts_beam.beam.runner import parse_options, run_pipeline
 from dlts_beam.beam.stage import ClassifySettings, TileTask, WindowCoder
 from dlts_beam.beam.tfx_inference import InferStrips, _CollectAnswers, _CutStrips
 from dlts_beam.engines.tfx_bsl import answer_of
+from dlts_beam.errors import DltsError
 from dlts_beam.grid import Window, iter_tiles
 from dlts_beam.io.raster.reader import SeriesReader
-from dlts_beam.spec import ModelSpec
+from dlts_beam.model_folder import find_saved_model, model_digest
 from tests.fakes import Scene, random_scene
 from tests.pipelines.test_cut_invariance import real_model
 
@@ -33,9 +36,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 def settings(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> ClassifySettings:
     folder = tmp_path_factory.mktemp("model")
     model = real_model(folder / "model", scene, "conv_bilstm", 3)
-    spec = ModelSpec.from_json((model / "model.json").read_text())
+    saved = find_saved_model(str(model))
+    digest = model_digest(saved, "tfx-bsl")
     return ClassifySettings(
-        scene.spec, spec, str(model / "serving/loss"), "tfx-bsl", 8, 8, str(folder / "parts")
+        scene.spec, saved.spec, saved.serving, digest, "tfx-bsl", 8, 8, str(folder / "parts")
     )
 
 
@@ -82,7 +86,9 @@ def test_every_tile_is_written_and_no_cube_encoded(
 @pytest.fixture(scope="module")
 def handler(settings: ClassifySettings) -> InferStrips:
     model = settings.model
-    return InferStrips(settings.serving, model.serving, model.preparation, settings.series.days)
+    return InferStrips(
+        settings.serving, model.serving, model.preparation, settings.series.days, settings.digest
+    )
 
 
 def test_a_window_gets_what_our_own_handler_gives(settings: ClassifySettings, handler: InferStrips) -> None:
@@ -118,6 +124,13 @@ def test_a_window_gets_what_our_own_handler_gives(settings: ClassifySettings, ha
     assert isinstance(wanted, Probabilities)
     np.testing.assert_array_equal(found[3][1].labelled, wanted.labelled)
     assert np.abs(found[3][1].quantised.astype(int) - wanted.quantised).max() <= 1
+
+
+def test_a_worker_loads_no_other_model_than_the_planned_one(settings: ClassifySettings) -> None:
+    other = _inference(replace(settings, digest="0" * 64))
+    assert isinstance(other, InferStrips)
+    with pytest.raises(DltsError, match=r"saved_model changed while the run was on its way: leave it"):
+        other._handler.load_model()
 
 
 def test_a_bundle_that_ends_within_a_window_is_a_defect(settings: ClassifySettings) -> None:

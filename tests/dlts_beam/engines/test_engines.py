@@ -13,9 +13,12 @@ import pytest
 
 from dlts_beam.engines import ENGINES, load_engine, tensorflow
 from dlts_beam.errors import DltsError
-from dlts_beam.spec import ServingSpec
+from dlts_beam.model_folder import SavedModel, model_digest
+from dlts_beam.spec import ClassTable, PreparationSpec, ServingSpec
+from tests.dlts_beam.test_fit_rule import every, series_of
+from tests.fakes import model_spec
 from tests.trainer.serving.agreement import make_model, make_strip, patches_of, small_settings
-from trainer.export import export_serving
+from trainer.export import export_serving, serving_digest
 from trainer.models import ModelShape, find_architecture
 
 SHAPE = ModelShape(5, 2, 3, 3)
@@ -84,6 +87,27 @@ def test_cut_off_weights_are_refused(served, tmp_path, name: str) -> None:
     weights.write_bytes(weights.read_bytes()[:4])
     with pytest.raises(DltsError, match=r"saved_model.*\(.*Read less bytes than requested"):
         load_engine(str(tmp_path), spec, name)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_only_the_planned_model_is_loaded(served, tmp_path, name: str) -> None:
+    """A model of the same shapes that took its place says nothing of itself."""
+    folder, spec, strip, wanted = served
+    here = tmp_path / "serving" / "loss"
+    shutil.copytree(folder, here)
+    classes = ClassTable.from_csv("value,name\n1,a\n2,b\n3,c\n")
+    series, preparation = series_of(every("2020-01-01", 10, 5)), PreparationSpec(("red", "nir"), (0.0, 0.0))
+    digests = {"loss": serving_digest(folder)}
+    model = SavedModel(str(tmp_path), "loss", model_spec(series, spec, preparation, classes, digests))
+    digest = model_digest(model, name)
+    engine = load_engine(str(here), spec, name, digest=digest)
+    np.testing.assert_allclose(engine.predict(strip), wanted, atol=1e-4)
+    other = make_model("conv_bilstm", SHAPE, small_settings("conv_bilstm"))
+    other.set_weights([weights + 0.5 for weights in other.get_weights()])
+    export_serving(other, find_architecture("conv_bilstm"), SHAPE, str(here), batch=32)
+    with pytest.raises(DltsError, match="changed while the run was on its way"):
+        load_engine(str(here), spec, name, digest=digest)
+    assert np.abs(load_engine(str(here), spec, name).predict(strip) - wanted).max() > 1e-2
 
 
 def test_an_unknown_engine_is_refused(served) -> None:
