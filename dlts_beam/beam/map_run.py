@@ -77,7 +77,7 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
                 check_stock(job.series, planned.bands, planned.request.quarantine, good)
             give_freed_memory_back()  # local workers are threads of this process
             check_locks()
-            certificate = _timed("assemble", seconds, lambda: publish(job, [*kept, *written]))
+            certificate = _timed("assemble", seconds, lambda: publish(job, [*kept, *written], check_locks))
         seconds["total"] = time.time() - started
         check_locks()  # the parts may be another run's by now
         record = record_run(planned, written, reused, seconds, started)
