@@ -6,6 +6,7 @@ imported when the first gs:// path is touched.
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -44,7 +45,7 @@ def stat(path: str) -> Fingerprint:
 
 def open_read(path: str) -> BinaryIO:
     # The blob carries its generation, so a reader never mixes the bytes of two versions.
-    return cast(BinaryIO, _get(path).open("rb"))
+    return cast(BinaryIO, _Reader(_get(path), path))
 
 
 def read_bytes(path: str) -> bytes:
@@ -186,6 +187,39 @@ def _blob(path: str) -> Blob:
     return _client().bucket(bucket).blob(key)
 
 
+class _Reader(io.BufferedIOBase):
+    """An object while it is read; what fails on the way is told as a refusal to open it is."""
+
+    def __init__(self, blob: Blob, path: str) -> None:
+        super().__init__()
+        self._file: Any = blob.open("rb")
+        self._path = path
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        with _explained(self._path, "read"):
+            return cast(bytes, self._file.read(-1 if size is None else size))
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        with _explained(self._path, "read"):
+            return cast(int, self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return self.seek(0, os.SEEK_CUR)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 def _find(path: str) -> Blob | None:
     bucket, key = split_gs(path)
     if not key:
@@ -220,7 +254,13 @@ def _missing(path: str, doing: str) -> DltsError:
 def _explained(path: str, doing: str) -> Iterator[None]:
     """Turn the service's refusals into one sentence that names the path."""
     _client()  # so that missing packages and credentials are named before the imports below
-    from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, Unauthorized
+    from google.api_core.exceptions import (
+        Forbidden,
+        GoogleAPICallError,
+        GoogleAPIError,
+        NotFound,
+        Unauthorized,
+    )
     from google.auth.exceptions import GoogleAuthError
 
     try:
@@ -234,6 +274,11 @@ def _explained(path: str, doing: str) -> Iterator[None]:
         ) from error
     except (GoogleAPICallError, GoogleAuthError) as error:
         raise DltsError(f"cannot {doing} {path}: {first_line(error)}") from error
+    except GoogleAPIError as error:  # the client tried again and again, until it lost patience
+        last = str(error).partition("\n")[0]
+        raise DltsError(
+            f"cannot {doing} {path}: Google Cloud does not answer ({last}); check the network"
+        ) from error
     except OSError as error:
         # The network's have no number; the others come from the disk that is copied to or from.
         if error.errno is None:

@@ -201,6 +201,30 @@ def test_a_write_whose_answer_was_lost_is_no_loss(lock: str, monkeypatch: pytest
     assert not storage.exists(lock)
 
 
+def test_a_renewal_that_fails_in_any_way_is_told_once_and_tried_again(
+    lock: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(lease, "RENEW", 0.05)
+    failures = [ValueError("odd answer"), DltsError("no network"), ValueError("odd")]
+    write = lease._Lease.write
+
+    def fail_at_first(self: lease._Lease, over: int, **how: object) -> bool:
+        if over and failures:
+            raise failures.pop(0)
+        return write(self, over, **how)
+
+    monkeypatch.setattr(lease._Lease, "write", fail_at_first)
+    with storage.exclusive(lock, "the map") as check:
+        before, deadline = storage.stat(lock), time.monotonic() + 30
+        while storage.stat(lock) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        check()
+    told = capsys.readouterr().err
+    assert told.startswith("warning: the lock of the map was not renewed (odd answer); it is tried again")
+    assert told.count("\n") == 1
+
+
 def test_a_map_whose_lock_was_taken_is_not_published(
     strict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
