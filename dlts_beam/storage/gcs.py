@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from dlts_beam.errors import DltsError
 from dlts_beam.storage import credentials
 from dlts_beam.storage.credentials import first_line
-from dlts_beam.storage.local import explain
+from dlts_beam.storage.local import FULL, explain
 from dlts_beam.storage.names import FileEntry, Fingerprint, is_staged, join, name, split_gs, staged_name
 
 THREADS = 8  # requests at once; the client keeps ten connections
@@ -60,10 +60,16 @@ def write_bytes(path: str, data: bytes) -> None:
 
 @contextmanager
 def staged(path: str) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="dlts-") as scratch:
-        aside = os.path.join(scratch, name(path))
-        yield aside
-        upload(aside, path)
+    try:
+        with tempfile.TemporaryDirectory(prefix="dlts-") as scratch:
+            aside = os.path.join(scratch, name(path))
+            yield aside
+            upload(aside, path)
+    except OSError as error:
+        # Only what can be about no other file, as with local paths.
+        if error.errno in FULL:
+            raise explain(error, tempfile.gettempdir(), f"copy {path} to or from") from error
+        raise
 
 
 def upload(local: str, path: str) -> None:

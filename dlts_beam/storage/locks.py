@@ -67,8 +67,10 @@ def _flocked(path: str, what: str) -> Iterator[None]:
                 break
         os.close(descriptor)
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, holder.describe_me(), 0)
+        # The kernel's lock holds whatever the file says: on a full disk others are told less, that is all.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.describe_me(), 0)
         yield
     finally:
         _local.remove(path)

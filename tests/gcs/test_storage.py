@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -97,6 +98,21 @@ def test_a_full_disk_is_told(folder: str):
         pytest.skip("this system has no /dev/full to stand for a full disk")
     with pytest.raises(DltsError, match=f"cannot copy {path} to or from .*: the disk is full"):
         gcs._download(gcs._blob(path), path, "/dev/full")
+
+
+def test_a_disk_that_fills_in_the_body_is_told(folder: str):
+    path = storage.join(folder, "a")
+
+    def fill(number: int) -> None:
+        with storage.open_atomic(path) as file:
+            file.write(b"half")
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(DltsError, match=f"cannot copy {path} to or from .*: the disk is full"):
+        fill(errno.ENOSPC)
+    with pytest.raises(OSError, match="Input/output error"):  # on whatever file
+        fill(errno.EIO)
+    assert not storage.exists(path)
 
 
 def test_missing_files_are_named(folder: str):
