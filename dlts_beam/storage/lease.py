@@ -2,8 +2,9 @@
 
 Whoever finds the object watches it. Once it changes, its holder lives. If it stays as it is for `LEASE`
 seconds, its holder is dead, or has been cut off, and the object is replaced under the condition that it still
-is the one that was watched: of several who try, one succeeds, and a holder that comes back learns of it. No
-clocks are compared: each process measures its own waiting.
+is the one that was watched: of several who try, one succeeds. A holder that comes back learns of it when it
+renews the lock, and the command that it runs is stopped. No clocks are compared: each process measures its
+own waiting.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
+from dlts_beam import command
 from dlts_beam.errors import DltsError
 from dlts_beam.storage import gcs, holder
 
@@ -114,6 +116,7 @@ class _Lease:
                     if self.lost is None and not self.write(self._generation, timeout=RENEW, retry=None):
                         self._lose()
                         print(f"warning: {self.lost}", file=sys.stderr, flush=True)
+                        command.stop(str(self.lost))
             except Exception as error:  # noqa: BLE001
                 self._tell_once(error)
             if self.lost is not None:
