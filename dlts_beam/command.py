@@ -18,6 +18,37 @@ INTERRUPTED, NOBODY_READS, TERMINATED = 130, 141, 143  # 128 and the signal's nu
 GRACE = 10.0  # seconds that native code may go on after SIGTERM
 
 
+class _Ending:
+    """How the work of a command is ended from outside.
+
+    Attributes:
+        heard: set once Python comes to handle SIGTERM.
+        reason: the sentence that `stop` was given.
+        thread: the one that works.
+    """
+
+    def __init__(self) -> None:
+        self.heard = threading.Event()
+        self.reason: str | None = None
+        self.thread = threading.get_ident()
+
+    def interrupt(self, *_: object) -> None:
+        """What SIGTERM does while the work is done."""
+        self.heard.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    def last_words(self, terminated: bool) -> tuple[int, str]:
+        """The status, and what is told on stderr."""
+        if self.reason is not None:
+            return 1, f"error: {self.reason}"
+        return (TERMINATED, "terminated") if terminated else (INTERRUPTED, "interrupted")
+
+
+_under_way: _Ending | None = None  # of the command that has settled what SIGTERM does
+_stopping = threading.Lock()
+
+
 def guarded(work: Callable[[], int | None]) -> int:
     """Do the work of a command.
 
@@ -25,24 +56,41 @@ def guarded(work: Callable[[], int | None]) -> int:
         Its status, 0 for None; 1 after a `DltsError`, told on stderr; 130 after Ctrl-C; 141 where nobody
         reads the output any more, as after ``| head``; 143 after SIGTERM, which ends it as Ctrl-C does.
     """
-    terminated = threading.Event()
+    ending = _Ending()
     try:
-        with _interrupted_by_sigterm(terminated):
+        with _interrupted_by_sigterm(ending):
             return work() or 0
     except DltsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("terminated" if terminated.is_set() else "interrupted", file=sys.stderr)
-        return TERMINATED if terminated.is_set() else INTERRUPTED
+        status, words = ending.last_words(ending.heard.is_set())
+        print(words, file=sys.stderr)
+        return status
     except BrokenPipeError:
         if not _stdout_is_closed():
             raise
         return NOBODY_READS
 
 
+def stop(reason: str) -> None:
+    """End the command of this process, from any thread: as SIGTERM does, but with a sentence and status 1.
+
+    Does nothing where the process runs no command, as a worker of a cluster does not, where somebody else has
+    settled what SIGTERM does, or where the command is being ended already.
+    """
+    with _stopping:
+        ending = _under_way
+        if ending is None or ending.reason is not None:
+            return
+        if signal.getsignal(signal.SIGTERM) != ending.interrupt:
+            return  # there it would end the process at once
+        ending.reason = reason
+        signal.pthread_kill(ending.thread, signal.SIGTERM)
+
+
 @contextlib.contextmanager
-def _interrupted_by_sigterm(terminated: threading.Event) -> Iterator[None]:
+def _interrupted_by_sigterm(ending: _Ending) -> Iterator[None]:
     """A context in which SIGTERM interrupts the work, so that locks, scratch and jobs on clusters go.
 
     By default it would end the process at once, or, where that is a container's first, not at all. A second
@@ -50,25 +98,24 @@ def _interrupted_by_sigterm(terminated: threading.Event) -> Iterator[None]:
     somebody else has settled what SIGTERM does, that stays.
     """
 
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        terminated.set()
-        raise KeyboardInterrupt
-
+    global _under_way
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-    with _watched(terminated):
-        signal.signal(signal.SIGTERM, interrupt)
+    with _watched(ending):
+        signal.signal(signal.SIGTERM, ending.interrupt)
+        _under_way = ending
         try:
             yield
         finally:
+            with _stopping:
+                _under_way = None
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
-def _watched(terminated: threading.Event) -> Iterator[None]:
+def _watched(ending: _Ending) -> Iterator[None]:
     """A context in which a thread ends the process where Python does not come to handle SIGTERM.
 
     A handler in Python waits until native code returns, and GDAL writes a large raster in one call. The
@@ -77,7 +124,7 @@ def _watched(terminated: threading.Event) -> Iterator[None]:
     ear, mouth = os.pipe()
     os.set_blocking(mouth, False)
     before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
-    thread = threading.Thread(target=_watch, args=(ear, terminated), name="sigterm", daemon=True)
+    thread = threading.Thread(target=_watch, args=(ear, ending), name="sigterm", daemon=True)
     thread.start()
     try:
         yield
@@ -88,15 +135,16 @@ def _watched(terminated: threading.Event) -> Iterator[None]:
         os.close(ear)
 
 
-def _watch(ear: int, terminated: threading.Event) -> None:
+def _watch(ear: int, ending: _Ending) -> None:
     while heard := os.read(ear, 1):
         if heard[0] != signal.SIGTERM:
             continue
         # Silence, or another signal, before Python came to the first one; the end of the pipe is neither.
         again, _, _ = select.select([ear], [], [], GRACE)
-        if not terminated.is_set() and (not again or os.read(ear, 1)):
-            os.write(2, b"terminated\n")
-            os._exit(TERMINATED)
+        if not ending.heard.is_set() and (not again or os.read(ear, 1)):
+            status, words = ending.last_words(terminated=True)
+            os.write(2, f"{words}\n".encode())
+            os._exit(status)
 
 
 def _forget_wakeup() -> None:

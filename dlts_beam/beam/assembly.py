@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,15 @@ from dlts_beam.certificate import CERTIFICATE, PARTS, Certificate, TileRecord, m
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import iter_tiles
 from dlts_beam.io.raster.assemble import AUX, Mosaic, assemble
-from dlts_beam.io.raster.parts import Part, checksum, part_name, read_part, read_values, write_part
+from dlts_beam.io.raster.parts import (
+    Part,
+    checksum,
+    file_digest,
+    part_name,
+    read_part,
+    read_values,
+    write_part,
+)
 from dlts_beam.model_folder import SavedModel
 from dlts_beam.postprocess import LEVELS
 from dlts_beam.retry import retried
@@ -178,14 +185,17 @@ def reuse_tiles(job: MapJob) -> list[TileRecord]:
     return [record for record in in_threads(reuse, job.tasks) if record is not None]
 
 
-def publish(job: MapJob, records: Sequence[TileRecord]) -> Certificate:
+def publish(job: MapJob, records: Sequence[TileRecord], check_locks: Callable[[], None]) -> Certificate:
     """Assemble the rasters, then write the certificate; a kill in between leaves the parts to go on from.
+
+    The certificate vouches for what was built here, never for what lies under the names meanwhile.
 
     Args:
         records: of all tasks.
+        check_locks: what `MapJob.locked` gave; called before each thing that cannot be undone.
 
     Raises:
-        DltsError: tiles are missing, or something cannot be written.
+        DltsError: tiles are missing, something cannot be written, or another run has taken a lock.
     """
     everything = [*records, *job.outside]
     job.certify(everything, {})  # before anything is replaced
@@ -195,10 +205,17 @@ def publish(job: MapJob, records: Sequence[TileRecord]) -> Certificate:
         _remove_stale_probabilities(job)
         storage.remove(job.certificate)
 
+    digests: dict[str, str] = {}
     for path, mosaic in job.mosaics.items():
-        retried(partial(assemble, job.parts, mosaic, records, path, withdraw))
-    certificate = job.certify(everything, _digests(job))
-    retried(lambda: storage.write_text(job.certificate, certificate.to_json()))
+        build = partial(assemble, job.parts, mosaic, records, path, when_built=withdraw, check=check_locks)
+        digests |= retried(build)
+    certificate = job.certify(everything, digests)
+
+    def certify() -> None:
+        check_locks()
+        storage.write_text(job.certificate, certificate.to_json())
+
+    retried(certify)
     return certificate
 
 
@@ -249,15 +266,6 @@ def _digests(job: MapJob) -> dict[str, str]:
             if storage.exists(name):
                 digests[storage.name(name)] = file_digest(name)
     return digests
-
-
-def file_digest(path: str) -> str:
-    """SHA-256 (hex) of a file, read piece by piece."""
-    digest = hashlib.sha256()
-    with storage.open_read(path) as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def in_threads(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:

@@ -106,8 +106,9 @@ def finish_map(
                     " as they were written: does another run write this map? Run this one again, alone"
                 )
             check_stock(job.series, planned.bands, planned.request.quarantine, good)
-            publish(job, [*verified, *broken])
+            publish(job, [*verified, *broken], check_locks)
             record_run(planned, list(records), len(job.tasks) - len(records), seconds, started)
+        check_locks()  # the parts may be another run's by now
         storage.remove_tree(job.parts)
 
 

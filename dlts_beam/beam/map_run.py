@@ -33,6 +33,7 @@ from dlts_beam.beam.stage import TileTask
 from dlts_beam.beam.tile_lists import ReadTileLists, write_tile_lists
 from dlts_beam.certificate import RUN_RECORD, Certificate, RunRecord, TileRecord
 from dlts_beam.errors import DltsError
+from dlts_beam.io.raster.assemble import AUX
 from dlts_beam.io.raster.gdal import gdal_version
 from dlts_beam.io.raster.parts import MAP
 from dlts_beam.progress import Progress
@@ -65,7 +66,8 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
     written: list[TileRecord] = []
     seconds: dict[str, float] = {}
     with job.locked() as check_locks:
-        for path in (*job.mosaics, job.certificate, job.output + RUN_RECORD):
+        sides = [path + AUX for path in job.mosaics]
+        for path in (*job.mosaics, *sides, job.certificate, job.output + RUN_RECORD):
             storage.remove_leftovers(path)
         certificate = finished_certificate(job)
         reused = len(job.tasks)
@@ -77,7 +79,7 @@ def run_map(planned: MapPlan, options: PipelineOptions) -> Outcome:
                 check_stock(job.series, planned.bands, planned.request.quarantine, good)
             give_freed_memory_back()  # local workers are threads of this process
             check_locks()
-            certificate = _timed("assemble", seconds, lambda: publish(job, [*kept, *written]))
+            certificate = _timed("assemble", seconds, lambda: publish(job, [*kept, *written], check_locks))
         seconds["total"] = time.time() - started
         check_locks()  # the parts may be another run's by now
         record = record_run(planned, written, reused, seconds, started)

@@ -6,6 +6,7 @@ imported when the first gs:// path is touched.
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from dlts_beam.errors import DltsError
 from dlts_beam.storage import credentials
 from dlts_beam.storage.credentials import first_line
-from dlts_beam.storage.local import explain
+from dlts_beam.storage.local import FULL, explain
 from dlts_beam.storage.names import FileEntry, Fingerprint, is_staged, join, name, split_gs, staged_name
 
 THREADS = 8  # requests at once; the client keeps ten connections
@@ -44,7 +45,7 @@ def stat(path: str) -> Fingerprint:
 
 def open_read(path: str) -> BinaryIO:
     # The blob carries its generation, so a reader never mixes the bytes of two versions.
-    return cast(BinaryIO, _get(path).open("rb"))
+    return cast(BinaryIO, _Reader(_get(path), path))
 
 
 def read_bytes(path: str) -> bytes:
@@ -59,10 +60,16 @@ def write_bytes(path: str, data: bytes) -> None:
 
 @contextmanager
 def staged(path: str) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="dlts-") as scratch:
-        aside = os.path.join(scratch, name(path))
-        yield aside
-        upload(aside, path)
+    try:
+        with tempfile.TemporaryDirectory(prefix="dlts-") as scratch:
+            aside = os.path.join(scratch, name(path))
+            yield aside
+            upload(aside, path)
+    except OSError as error:
+        # Only what can be about no other file, as with local paths.
+        if error.errno in FULL:
+            raise explain(error, tempfile.gettempdir(), f"copy {path} to or from") from error
+        raise
 
 
 def upload(local: str, path: str) -> None:
@@ -186,6 +193,39 @@ def _blob(path: str) -> Blob:
     return _client().bucket(bucket).blob(key)
 
 
+class _Reader(io.BufferedIOBase):
+    """An object while it is read; what fails on the way is told as a refusal to open it is."""
+
+    def __init__(self, blob: Blob, path: str) -> None:
+        super().__init__()
+        self._file: Any = blob.open("rb")
+        self._path = path
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        with _explained(self._path, "read"):
+            return cast(bytes, self._file.read(-1 if size is None else size))
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        with _explained(self._path, "read"):
+            return cast(int, self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return self.seek(0, os.SEEK_CUR)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 def _find(path: str) -> Blob | None:
     bucket, key = split_gs(path)
     if not key:
@@ -220,7 +260,13 @@ def _missing(path: str, doing: str) -> DltsError:
 def _explained(path: str, doing: str) -> Iterator[None]:
     """Turn the service's refusals into one sentence that names the path."""
     _client()  # so that missing packages and credentials are named before the imports below
-    from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, Unauthorized
+    from google.api_core.exceptions import (
+        Forbidden,
+        GoogleAPICallError,
+        GoogleAPIError,
+        NotFound,
+        Unauthorized,
+    )
     from google.auth.exceptions import GoogleAuthError
 
     try:
@@ -234,6 +280,11 @@ def _explained(path: str, doing: str) -> Iterator[None]:
         ) from error
     except (GoogleAPICallError, GoogleAuthError) as error:
         raise DltsError(f"cannot {doing} {path}: {first_line(error)}") from error
+    except GoogleAPIError as error:  # the client tried again and again, until it lost patience
+        last = str(error).partition("\n")[0]
+        raise DltsError(
+            f"cannot {doing} {path}: Google Cloud does not answer ({last}); check the network"
+        ) from error
     except OSError as error:
         # The network's have no number; the others come from the disk that is copied to or from.
         if error.errno is None:

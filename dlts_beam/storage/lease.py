@@ -2,8 +2,9 @@
 
 Whoever finds the object watches it. Once it changes, its holder lives. If it stays as it is for `LEASE`
 seconds, its holder is dead, or has been cut off, and the object is replaced under the condition that it still
-is the one that was watched: of several who try, one succeeds, and a holder that comes back learns of it. No
-clocks are compared: each process measures its own waiting.
+is the one that was watched: of several who try, one succeeds. A holder that comes back learns of it when it
+renews the lock, and the command that it runs is stopped. No clocks are compared: each process measures its
+own waiting.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
+from dlts_beam import command
 from dlts_beam.errors import DltsError
 from dlts_beam.storage import gcs, holder
 
@@ -60,6 +62,7 @@ class _Lease:
         self._token = secrets.token_hex(8)
         self._content = holder.describe_me(self._token)
         self._generation = 0
+        self._told = False
         self._guard = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lock", daemon=True)
@@ -106,13 +109,28 @@ class _Lease:
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW):
-            # A network that fails for a moment is nothing yet: the next time may do.
-            with self._guard, suppress(DltsError):
-                if self.lost is None and not self.write(self._generation, timeout=RENEW, retry=None):
-                    self._lose()
-                    print(f"warning: {self.lost}", file=sys.stderr, flush=True)
+            # A network that fails for a moment is nothing yet: the next time may do. Whatever it was, a run
+            # that lives must go on to show it.
+            try:
+                with self._guard:
+                    if self.lost is None and not self.write(self._generation, timeout=RENEW, retry=None):
+                        self._lose()
+                        print(f"warning: {self.lost}", file=sys.stderr, flush=True)
+                        command.stop(str(self.lost))
+            except Exception as error:  # noqa: BLE001
+                self._tell_once(error)
             if self.lost is not None:
                 return
+
+    def _tell_once(self, error: Exception) -> None:
+        if not self._told:
+            self._told = True
+            print(
+                f"warning: the lock of {self.what} was not renewed ({error}); it is tried again every"
+                f" {RENEW:g} seconds, and after {LEASE:g} seconds another run may take it",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _is_mine(self) -> bool:
         found = _look(self.path)

@@ -21,13 +21,13 @@ from dlts_beam.storage.names import (
     staged_name,
 )
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM})
 
 
 def explain(error: OSError, path: str, doing: str) -> DltsError:
     """One sentence for an operating system error met while ``doing`` ("read", "write", ...) ``path``."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return DltsError(f"cannot {doing} {path}: the disk is full; free some space or choose another folder")
     if error.errno == errno.EROFS:
         return DltsError(f"cannot {doing} {path}: the file system is read-only; choose another folder")
@@ -91,7 +91,7 @@ def staged(path: str) -> Iterator[str]:
         _publish(aside, path)
     except OSError as error:
         # Only what can be about no other file: the body may have met any error on any path.
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise explain(error, path, "write") from error
         raise
     finally:

@@ -22,8 +22,9 @@ from dlts_beam.storage.names import is_remote, parent
 def exclusive(path: str, what: str) -> Iterator[Callable[[], None]]:
     """Hold the lock ``path`` while the body runs; gives a function that raises where it is held no more.
 
-    On gs:// another run takes the lock of one that gave no sign of life for a minute. Whoever held it is told
-    when the body ends, at the latest. A body calls the function before it does what cannot be undone.
+    On gs:// another run takes the lock of one that gave no sign of life for a minute. The command that held
+    it is stopped as soon as that is known; whoever else held it is told when the body ends, at the latest. A
+    body calls the function before it does what cannot be undone.
 
     Args:
         path: the lock file; it goes when the body ends.
@@ -67,8 +68,10 @@ def _flocked(path: str, what: str) -> Iterator[None]:
                 break
         os.close(descriptor)
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, holder.describe_me(), 0)
+        # The kernel's lock holds whatever the file says: on a full disk others are told less, that is all.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.describe_me(), 0)
         yield
     finally:
         _local.remove(path)

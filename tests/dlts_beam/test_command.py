@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from dlts_beam.command import guarded
+from dlts_beam.command import guarded, stop
 from dlts_beam.errors import DltsError
 
 STUBBORN = """
@@ -80,6 +80,47 @@ def test_a_terminated_command_clears_away_unless_it_is_told_twice(
         assert process.wait(60) == status
         assert process.stdout.read() == ("cleared away\n" if times == 1 else "")
         assert process.stderr.read() == ("terminated\n" if times == 1 else "")
+
+
+def test_a_command_is_stopped_from_any_thread_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    cleared: list[str] = []
+
+    def stop_twice() -> None:  # as where two locks of a run are lost at once
+        time.sleep(0.1)
+        stop("another run took over the map")
+        stop("another run took over the probabilities")
+
+    def work() -> None:
+        threading.Thread(target=stop_twice).start()
+        try:
+            threading.Event().wait(60)
+        finally:
+            time.sleep(0.2)
+            cleared.append("away")
+
+    assert guarded(work) == 1
+    assert capsys.readouterr().err == "error: another run took over the map\n"
+    assert cleared == ["away"]
+    stop("nothing runs here any more")
+    assert guarded(lambda: None) == 0
+
+
+def test_native_code_does_not_keep_a_stopped_command_alive() -> None:
+    timer = "    threading.Timer(0.5, command.stop, ['it is lost']).start()\n"
+    code = NATIVE.replace("    hashlib", f"{timer}    hashlib")
+    command = [sys.executable, "-c", f"import threading{code}", "0.2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: it is lost\n")
+
+
+def test_nobody_is_stopped_where_sigterm_is_somebody_else_s() -> None:
+    def work() -> None:
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        stop("no")
+        time.sleep(0.1)
+        signal.signal(signal.SIGTERM, before)
+
+    assert guarded(work) == 0
 
 
 @pytest.mark.parametrize(("grace", "times"), [("0.2", 1), ("600", 2)])

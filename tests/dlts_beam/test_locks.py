@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -44,6 +45,22 @@ def test_a_killed_run_locks_nobody_out(tmp_path: Path, holder: subprocess.Popen[
 
 def test_no_two_are_ever_inside(tmp_path: Path) -> None:
     check_no_two_are_ever_inside(str(tmp_path / "lock"), tmp_path / "log", crowd=4, times=20, start="fork")
+
+
+def test_a_lock_that_cannot_say_who_holds_it_is_held_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with (
+        storage.exclusive(tmp_path / "lock", "the map"),
+        pytest.raises(DltsError, match=r"the map is being written by another run .it does not say which.:"),
+        storage.exclusive(tmp_path / "lock", "the map"),
+    ):
+        pytest.fail("two runs at once")
+    assert not (tmp_path / "lock").exists()
 
 
 def test_an_unwritable_place_is_told(tmp_path: Path) -> None:

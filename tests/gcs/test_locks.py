@@ -17,6 +17,7 @@ import pytest
 
 from dlts_beam import storage
 from dlts_beam.beam import map_run
+from dlts_beam.command import guarded
 from dlts_beam.errors import DltsError
 from dlts_beam.storage import lease
 from pipelines.classify_img_series import main as classify
@@ -191,6 +192,26 @@ def test_a_lost_lock_is_told_at_once_and_explains_what_comes_of_it(
     assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
+def test_a_command_whose_lock_was_taken_is_stopped(
+    lock: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """It would go on for hours, and in the folder of the run that holds the lock now."""
+    monkeypatch.setattr(lease, "RENEW", 0.05)
+
+    def compute() -> None:
+        # Two, as for a map with probabilities, both lost.
+        with storage.exclusive(f"{lock}.2", "the probabilities"), storage.exclusive(lock, "the map"):
+            storage.write_text(lock, GONE)
+            storage.write_text(f"{lock}.2", GONE)
+            threading.Event().wait(60)
+            pytest.fail("the run went on")
+
+    assert guarded(compute) == 1
+    (last,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "another run (process 1 on elsewhere) took over the" in last
+    assert storage.read_text(lock) == GONE
+
+
 def test_a_write_whose_answer_was_lost_is_no_loss(lock: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lease, "RENEW", 0.05)
     with storage.exclusive(lock, "the map") as check:
@@ -199,6 +220,30 @@ def test_a_write_whose_answer_was_lost_is_no_loss(lock: str, monkeypatch: pytest
             time.sleep(0.1)
         check()
     assert not storage.exists(lock)
+
+
+def test_a_renewal_that_fails_in_any_way_is_told_once_and_tried_again(
+    lock: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(lease, "RENEW", 0.05)
+    failures = [ValueError("odd answer"), DltsError("no network"), ValueError("odd")]
+    write = lease._Lease.write
+
+    def fail_at_first(self: lease._Lease, over: int, **how: object) -> bool:
+        if over and failures:
+            raise failures.pop(0)
+        return write(self, over, **how)
+
+    monkeypatch.setattr(lease._Lease, "write", fail_at_first)
+    with storage.exclusive(lock, "the map") as check:
+        before, deadline = storage.stat(lock), time.monotonic() + 30
+        while storage.stat(lock) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        check()
+    told = capsys.readouterr().err
+    assert told.startswith("warning: the lock of the map was not renewed (odd answer); it is tried again")
+    assert told.count("\n") == 1
 
 
 def test_a_map_whose_lock_was_taken_is_not_published(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
+import io
 import os
 from pathlib import Path
 
 import pytest
+from google.api_core.exceptions import RetryError
+from google.cloud.storage import Bucket
 
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
@@ -95,6 +100,21 @@ def test_a_full_disk_is_told(folder: str):
         gcs._download(gcs._blob(path), path, "/dev/full")
 
 
+def test_a_disk_that_fills_in_the_body_is_told(folder: str):
+    path = storage.join(folder, "a")
+
+    def fill(number: int) -> None:
+        with storage.open_atomic(path) as file:
+            file.write(b"half")
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(DltsError, match=f"cannot copy {path} to or from .*: the disk is full"):
+        fill(errno.ENOSPC)
+    with pytest.raises(OSError, match="Input/output error"):  # on whatever file
+        fill(errno.EIO)
+    assert not storage.exists(path)
+
+
 def test_missing_files_are_named(folder: str):
     missing = storage.join(folder, "none.tif")
     for use in (storage.read_bytes, storage.open_read, storage.stat, storage.listdir):
@@ -102,6 +122,44 @@ def test_missing_files_are_named(folder: str):
             use(missing)
     with pytest.raises(DltsError, match="there is no such object"), storage.local_copy(missing):
         pass
+
+
+def test_an_object_that_goes_while_it_is_read_is_told(folder: str):
+    path = storage.join(folder, "a")
+    storage.write_bytes(path, b"x" * 100)
+    with storage.open_read(path) as file:
+        storage.remove(path)
+        with pytest.raises(DltsError, match=r"cannot read .*/a: there is no such object or folder"):
+            file.read()
+
+
+def test_an_object_is_read_as_a_file_is(folder: str):
+    path = storage.join(folder, "a.gz")
+    storage.write_bytes(path, gzip.compress(b"one\ntwo\n"))
+    with storage.open_read(path) as file, gzip.open(file) as lines:
+        assert list(lines) == [b"one\n", b"two\n"]
+    storage.write_bytes(path, b"one\ntwo\n")
+    with storage.open_read(path) as file:
+        assert list(file) == [b"one\n", b"two\n"]
+        assert file.tell() == 8
+        assert file.seek(-4, os.SEEK_END) == 4
+        assert io.TextIOWrapper(file).read() == "two\n"
+    assert file.closed
+
+
+def test_a_network_that_is_away_for_long_is_told(folder: str, monkeypatch: pytest.MonkeyPatch):
+    """What the client raises when it has tried again for two minutes is none of its usual errors."""
+
+    def give_up(*_: object, **__: object) -> None:
+        raise RetryError("Timeout of 120.0s exceeded", ConnectionError("no route to host"))
+
+    monkeypatch.setattr(Bucket, "get_blob", give_up)
+    with pytest.raises(DltsError) as caught:
+        storage.exists(storage.join(folder, "a"))
+    assert str(caught.value) == (
+        f"cannot read {folder}/a: Google Cloud does not answer (Timeout of 120.0s exceeded, last exception:"
+        " no route to host); check the network"
+    )
 
 
 def test_check_writable_leaves_nothing(folder: str):

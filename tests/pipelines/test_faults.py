@@ -248,6 +248,7 @@ def test_a_second_run_on_the_same_output_is_refused(
 def test_remains_of_a_killed_run_go(scene: Scene, tmp_path: Path) -> None:
     model = make_model(tmp_path / "model", scene.spec)
     (tmp_path / ".tmp-0a1b2c3d-map.tif").write_text("half a map")
+    (tmp_path / ".tmp-0a1b2c3d-map.tif.aux.xml").write_text("half a side file")
     (tmp_path / ".tmp-0a1b2c3d-map.tif.xyz").mkdir()
     (tmp_path / ".tmp-0a1b2c3d-map.tif.json").write_text("{")
     (tmp_path / ".tmp-0a1b2c3d-mymap.tif").write_text("somebody else's")

@@ -24,7 +24,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid, Tile
 from dlts_beam.io.raster.handles import GDAL_CACHE_BYTES
 from dlts_beam.io.raster.hfa import check_size, write_hfa
-from dlts_beam.io.raster.parts import MAP, PROBABILITIES, checksum_of, part_name
+from dlts_beam.io.raster.parts import MAP, PROBABILITIES, checksum_of, file_digest, part_name
 from dlts_beam.spec import ClassTable
 
 AUX = ".aux.xml"
@@ -176,8 +176,9 @@ def assemble(
     mosaic: Mosaic,
     records: Sequence[TileRecord],
     output: str,
-    when_built: Callable[[], None] | None = None,
-) -> None:
+    when_built: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, str]:
     """Build the raster beside its name, read it back, and rename it; readers never see half of it.
 
     Args:
@@ -185,6 +186,10 @@ def assemble(
         records: of all tiles; quarantined ones and those that have none are nodata.
         output: ends in .tif or .img.
         when_built: called when the raster is sound and about to replace what bears its name.
+        check: called before ``when_built`` and before each file gets its name; what it raises prevents that.
+
+    Returns:
+        By name, the SHA-256 of the raster that was built, and of its side file where it has one.
 
     Raises:
         DltsError: a part cannot be read, or the raster cannot be written or does not hold the tiles.
@@ -223,13 +228,19 @@ def assemble(
             raise DltsError(
                 f"cannot write {output}: tile {wrong} did not arrive in it; run the command again"
             )
-        if when_built is not None:
-            when_built()
+        # Of these files: under the output's name another run's may lie by the time they could be read again.
+        names = [name for name in (built, built + AUX) if os.path.exists(name)]
+        digests = {storage.name(name): file_digest(name) for name in names}
+        check()
+        when_built()
+        check()
         if os.path.exists(built + AUX):
             storage.upload(built + AUX, output + AUX)
         else:
             storage.remove(output + AUX)  # an older raster's
         os.replace(built, aside)
+        check()
+    return digests
 
 
 def _first_difference(built: str, mosaic: Mosaic, records: Iterable[TileRecord]) -> str | None:

@@ -57,18 +57,32 @@ def test_a_tile_that_is_gone_is_no_map(tmp_path: Path):
     assert not (tmp_path / "map.tif").exists()
 
 
+@contextmanager
+def taken(path: str, what: str) -> Iterator[Callable[[], None]]:
+    """Stands for `storage.exclusive`: the lock is another run's at once."""
+
+    def check() -> None:
+        raise DltsError(f"another run took over {what}")
+
+    yield check
+
+
 def test_a_last_step_whose_lock_was_taken_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    @contextmanager
-    def taken(path: str, what: str) -> Iterator[Callable[[], None]]:
-        def check() -> None:
-            raise DltsError(f"another run took over {what}")
-
-        yield check
-
     planned = planned_map(random_scene(tmp_path / "series", 20, 30), tmp_path, tmp_path / "map.tif")
     monkeypatch.setattr(storage, "exclusive", taken)
     with pytest.raises(DltsError, match=r"^another run took over \S+map.tif$"):
         finish_map([], planned, 0.0, frozenset())
+
+
+def test_a_last_step_whose_lock_was_taken_leaves_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """They are the other run's by then; as where this one only finds the map finished."""
+    planned = planned_map(random_scene(tmp_path / "series", 20, 30), tmp_path, tmp_path / "map.tif")
+    submit_map(planned, parse_options(ONE_WORKER))
+    storage.write_bytes(tmp_path / "map.tif.parts" / "r00000c00000.tif", b"another run's")
+    monkeypatch.setattr(storage, "exclusive", taken)
+    with pytest.raises(DltsError, match=r"^another run took over \S+map.tif$"):
+        finish_map([], planned, 0.0, frozenset())
+    assert (tmp_path / "map.tif.parts" / "r00000c00000.tif").exists()
 
 
 def test_the_samples_are_the_same(
