@@ -22,8 +22,9 @@ from dlts_beam import storage
 from dlts_beam.certificate import TileRecord
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid, Tile
+from dlts_beam.io.raster.georeference import misplacement
 from dlts_beam.io.raster.handles import GDAL_CACHE_BYTES
-from dlts_beam.io.raster.hfa import check_size, write_hfa
+from dlts_beam.io.raster.hfa import check_size, check_transform, write_hfa
 from dlts_beam.io.raster.parts import MAP, PROBABILITIES, checksum_of, part_name
 from dlts_beam.spec import ClassTable
 
@@ -83,9 +84,10 @@ def check_output_size(path: str, mosaic: Mosaic) -> None:
     """Refuse a raster that its format cannot hold, before anything is computed for it.
 
     Raises:
-        DltsError: it is an ERDAS Imagine file that may reach 2 GB.
+        DltsError: it is an ERDAS Imagine file that may reach 2 GB, or whose columns run from east to west.
     """
     if output_driver(path) == "HFA":
+        check_transform(path, mosaic.grid.transform)
         pixel_bytes = len(mosaic.bands) * np.dtype(mosaic.dtype).itemsize
         check_size(path, mosaic.grid.height, mosaic.grid.width, pixel_bytes)
 
@@ -211,12 +213,19 @@ def assemble(
                 else:
                     write_hfa(vrt, built, Resampling.mode if mosaic.classes else Resampling.average)
             _check_complete(built, output)
+            with rasterio.open(built) as dataset:
+                misplaced = misplacement(dataset, mosaic.grid)
             # Some drivers lose what a full disk refuses without a word.
             wrong = _first_difference(built, mosaic, present)
         except (RasterioError, CPLE_BaseError) as error:
             if _disk_is_full(folder):
                 raise storage.explain_os_error(_FULL, output, "write") from error
             raise DltsError(f"cannot write {output}: {error}") from error
+        if misplaced is not None:
+            raise DltsError(
+                f"cannot write {output}: the raster that GDAL made does not lie on the grid of the series"
+                f" ({misplaced}){'; use a name that ends in .tif' if driver == 'HFA' else ''}"
+            )
         if wrong is not None:
             if _disk_is_full(folder):
                 raise storage.explain_os_error(_FULL, output, "write")
