@@ -98,7 +98,10 @@ class Area:
             values, alpha = self._dataset.read([1, self._alpha], window=box)
         except RasterioError as error:
             raise DltsError(f"cannot read the mask {self._mask}: {error.__cause__ or error}") from error
-        return (values != 0) & ~np.isnan(values) & (alpha > 0)
+        wanted: np.ndarray = (values != 0) & ~np.isnan(values) & (alpha > 0)
+        nodata = self._dataset.src_dataset.nodata  # of the first band
+        # Where a file has both, GDAL fills the alpha band too with nodata.
+        return wanted if nodata is None else wanted & (values != nodata)
 
     def _open_mask(self) -> None:
         if self._dataset is not None:
@@ -124,6 +127,8 @@ class Area:
                     resampling=Resampling.nearest,
                     tolerance=EXACT,
                     add_alpha=not has_alpha,
+                    # Else nodata of the first band counts as a value where another band has one.
+                    UNIFIED_SRC_NODATA="NO",
                 )
         except (CRSError, CPLE_BaseError) as error:
             source.close()

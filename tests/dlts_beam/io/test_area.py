@@ -61,6 +61,23 @@ def test_a_picture_with_alpha_is_a_mask(tmp_path: Path, alpha: int) -> None:
         assert not inside(write_mask(tmp_path / "black.tif", bands, photometric="RGB", alpha="YES")).any()
 
 
+@pytest.mark.parametrize("nodata", [-9999, 7, 0])
+def test_nodata_of_the_first_band_decides_alone(tmp_path: Path, nodata: int) -> None:
+    first = np.where(INSIDE, 5, nodata).astype(np.int16)
+    for number, second in enumerate((np.full_like(first, 5), first, np.full_like(first, nodata))):
+        path = write_mask(tmp_path / f"{number}.tif", np.stack([first, second])[:, :, :28], nodata=nodata)
+        np.testing.assert_array_equal(inside(path), INSIDE & (np.arange(40) < 28))
+
+
+def test_a_picture_with_alpha_and_nodata_is_a_mask(tmp_path: Path) -> None:
+    """Neither what is transparent, nor nodata, nor what lies outside is wanted."""
+    bands = np.full((4, 30, 35), 200, np.uint8)
+    bands[3, :15] = 0
+    bands[0][~INSIDE[:, :35]] = 7
+    path = write_mask(tmp_path / "mask.tif", bands, photometric="RGB", alpha="YES", nodata=7)
+    np.testing.assert_array_equal(inside(path), INSIDE & (np.arange(30) >= 15)[:, np.newaxis])
+
+
 def test_a_grid_without_a_place_on_earth_takes_masks_of_its_own(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
