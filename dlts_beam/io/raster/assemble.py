@@ -120,7 +120,9 @@ def _band(mosaic: Mosaic, number: int, name: str, tiles: Sequence[Tile], rat: bo
     ]
     if mosaic.classes is not None:
         lines.append('<Metadata><MDI key="LAYER_TYPE">thematic</MDI></Metadata>')
-        lines += _colours(mosaic.classes) + _names(mosaic.classes, mosaic.dtype)
+        lines += _colours(mosaic.classes)
+        # A list of 65,535 names helps nobody where an attribute table has them.
+        lines += _names(mosaic.classes) if mosaic.dtype == "uint8" or not rat else []
         lines += _attributes(mosaic.classes) if rat else []
     for tile in tiles:
         row, col, height, width = tile.window
@@ -150,9 +152,7 @@ def _colours(classes: ClassTable) -> list[str]:
     return [*lines, "</ColorTable>"]
 
 
-def _names(classes: ClassTable, dtype: str) -> list[str]:
-    if dtype != "uint8":
-        return []  # a list of 65,535 names helps nobody: the attribute table has them
+def _names(classes: ClassTable) -> list[str]:
     names = {row.value: row.name for row in classes.rows}
     lines = [f"<Category>{escape(names.get(value, ''))}</Category>" for value in range(max(names) + 1)]
     return ["<CategoryNames>", *lines, "</CategoryNames>"]
