@@ -25,6 +25,12 @@ DEFAULT_TILE = 512
 MAX_TILE = 16384
 LEAST_DEFAULT_TILE = 64
 ENOUGH_TILES = 16
+# Of the raster that is put together at the end, measured: GDAL holds each source of a virtual raster, and
+# some blocks with all bands of a GeoTIFF.
+SOURCE_BYTES = 3600
+BLOCK = 512
+HELD_BLOCKS = 4
+MUCH_TO_ASSEMBLE = 1024 * MIB
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -115,6 +121,24 @@ def tile_pixel_bytes(model: ModelSpec, probabilities: bool, area: bool) -> int:
 def tile_bytes(series: SeriesSpec, tile: int, per_pixel: int) -> int:
     """Bytes that a worker takes for a tile of this side, at most the whole grid."""
     return min(tile, series.grid.height) * min(tile, series.grid.width) * per_pixel
+
+
+def assembly_notes(bands: int, tiles: int) -> list[str]:
+    """What to tell of the memory that putting a raster of probabilities together takes, where that is much.
+
+    Args:
+        bands: one for each class.
+        tiles: of the grid, each a file that is named once for each band.
+    """
+    sources = SOURCE_BYTES * bands * tiles
+    needed = BASE_BYTES + sources + HELD_BLOCKS * 2 * bands * BLOCK * BLOCK
+    if needed <= MUCH_TO_ASSEMBLE:
+        return []
+    way = "; larger tiles (--tile) take less" if sources > needed // 2 else ""
+    return [
+        f"the raster of probabilities has {bands} bands in {tiles} tiles: putting it together takes about"
+        f" {math.ceil(needed / MIB)} MiB on the machine that does it, whatever --memory says{way}"
+    ]
 
 
 def pixel_bytes(series: SeriesSpec, model: ModelSpec) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -32,7 +33,7 @@ from dlts_beam.io.raster.parts import (
 from dlts_beam.model_folder import SavedModel
 from dlts_beam.postprocess import LEVELS
 from dlts_beam.retry import retried
-from dlts_beam.spec import SeriesSpec
+from dlts_beam.spec import NUMERICS_VERSION, SeriesSpec
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -202,7 +203,7 @@ def publish(job: MapJob, records: Sequence[TileRecord], check_locks: Callable[[]
 
     def withdraw() -> None:
         """An older map's certificate must not stand beside pixels of this one, nor its probabilities."""
-        _remove_stale_probabilities(job)
+        _remove_stale_probabilities(job, everything)
         storage.remove(job.certificate)
 
     digests: dict[str, str] = {}
@@ -219,14 +220,44 @@ def publish(job: MapJob, records: Sequence[TileRecord], check_locks: Callable[[]
     return certificate
 
 
-def _remove_stale_probabilities(job: MapJob) -> None:
-    """Those of an older run under this name go where this run writes none and its tiles are others."""
-    old = _old_certificate(job)
-    if job.probabilities or old is None or old.probability_levels is None:
+def _remove_stale_probabilities(job: MapJob, records: Sequence[TileRecord]) -> None:
+    """Those of an older run under this name go where this run writes none and its map is another.
+
+    Args:
+        records: of all tiles, those outside the area too.
+    """
+    old, output = _old_certificate(job), job.probabilities_output
+    if job.probabilities or old is None or not storage.exists(output) or _same_map(job, old, records):
         return
-    if {record.name: record.key for record in old.tiles} != job.keys:
-        for path in (job.probabilities_output, job.probabilities_output + AUX):
+    if old.probability_levels is None:
+        # Of a run before that one, or the user's: nothing tells.
+        told = f"{output} was there before and is not of this map"
+    else:
+        told = f"removed {output}, which belongs to the map that {job.output} was before"
+        for path in (output, output + AUX):
             storage.remove(path)
+    print(f"note: {told}; add --probabilities to have it of this map", file=sys.stderr, flush=True)
+
+
+def _same_map(job: MapJob, old: Certificate, records: Sequence[TileRecord]) -> bool:
+    """Whether an older map, which still stands, is made of the same and has the same pixels, however cut."""
+    if {record.name: record.key for record in old.tiles} == job.keys:
+        return True
+    made = (job.series.grid, job.series.fingerprint(), job.digest, job.model.spec.digest(), job.engine)
+    if made != (old.grid, old.series, old.model, old.model_spec, old.engine):
+        return False
+    return old.numerics_version == NUMERICS_VERSION and all(in_threads(partial(_has_tile, job), records))
+
+
+def _has_tile(job: MapJob, record: TileRecord) -> bool:
+    """Whether the pixels of a tile stand already under the map's name."""
+    try:
+        values = read_values(job.output, record.tile)[0]
+    except DltsError:
+        return False
+    if record.quarantined is not None:
+        return bool((values == job.model.spec.classes.nodata).all())
+    return checksum(values) == record.checksum
 
 
 def _restore(job: MapJob, record: TileRecord) -> bool:

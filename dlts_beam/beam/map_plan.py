@@ -27,6 +27,7 @@ from dlts_beam.machine import available_memory
 from dlts_beam.model_folder import SavedModel, find_saved_model, model_digest
 from dlts_beam.plan import (
     Plan,
+    assembly_notes,
     default_memory,
     default_tile,
     make_plan,
@@ -126,6 +127,8 @@ def plan_map(request: MapRequest, options: PipelineOptions) -> MapPlan:
     )
     for path, mosaic in job.mosaics.items():
         check_output_size(path, mosaic)
+    if request.probabilities:
+        notes = [*notes, *assembly_notes(len(model.spec.classes), plan.tiles)]
     area = Area.load(series.grid, request.roi, request.mask, request.roi_layer)
     tasks, outside = _tiles(series, model, digest, computer, plan.tile, area)
     if not tasks:

@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
+import pyproj
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
@@ -18,7 +19,7 @@ from rasterio.windows import Window as RasterWindow
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid, Window
-from dlts_beam.io.outline import Outline
+from dlts_beam.io.outline import Outline, turns
 from dlts_beam.io.raster.handles import EXACT
 
 
@@ -40,7 +41,7 @@ class Area:
         self._grid = grid
         self._polygons = polygons
         self._mask = mask
-        self._dataset: Any = None
+        self._views: list[WarpedVRT] = []
         self._alpha = 0
 
     @classmethod
@@ -69,7 +70,7 @@ class Area:
         return self._mask
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_dataset": None}
+        return {**self.__dict__, "_views": []}
 
     def inside(self, window: Window) -> np.ndarray:
         """Bool (h, w): the wanted pixels of a window inside the grid.
@@ -86,22 +87,29 @@ class Area:
 
     def close(self) -> None:
         """Close the mask raster."""
-        if self._dataset is not None:
-            self._dataset.close()
-            self._dataset.src_dataset.close()
-            self._dataset = None
+        for view in self._views:
+            view.close()
+            view.src_dataset.close()
+        self._views = []
 
     def _in_mask(self, window: Window) -> np.ndarray:
         self._open_mask()
+        box = RasterWindow(window.col, window.row, window.width, window.height)
+        wanted = np.zeros((window.height, window.width), bool)
         try:
-            box = RasterWindow(window.col, window.row, window.width, window.height)
-            values, alpha = self._dataset.read([1, self._alpha], window=box)
+            for view in self._views:
+                values, alpha = view.read([1, self._alpha], window=box)
+                found = (values != 0) & ~np.isnan(values) & (alpha > 0)
+                nodata = view.src_dataset.nodata  # of the first band
+                if nodata is not None:  # where a file has both, GDAL fills the alpha band too with nodata
+                    found &= values != nodata
+                wanted |= found
         except RasterioError as error:
             raise DltsError(f"cannot read the mask {self._mask}: {error.__cause__ or error}") from error
-        return (values != 0) & ~np.isnan(values) & (alpha > 0)
+        return wanted
 
     def _open_mask(self) -> None:
-        if self._dataset is not None:
+        if self._views:
             return
         assert self._mask is not None
         try:
@@ -112,19 +120,13 @@ class Area:
             source.close()
             raise DltsError(f"the mask {self._mask} has no CRS: give it one, for example with gdal_edit.py")
         has_alpha = ColorInterp.alpha in source.colorinterp
+        target = CRS.from_user_input(self._grid.crs)
+        left, _, right, _ = source.bounds
+        moves = turns(pyproj.CRS.from_wkt(source.crs.to_wkt()), left, right, self._grid)
         try:
             # An environment keeps GDAL from printing what it also raises.
             with rasterio.Env():
-                self._dataset = WarpedVRT(
-                    source,
-                    crs=CRS.from_user_input(self._grid.crs),
-                    transform=Affine(*self._grid.transform),
-                    height=self._grid.height,
-                    width=self._grid.width,
-                    resampling=Resampling.nearest,
-                    tolerance=EXACT,
-                    add_alpha=not has_alpha,
-                )
+                self._views = [self._view(source, target, by, not has_alpha) for by in moves]
         except (CRSError, CPLE_BaseError) as error:
             source.close()
             raise DltsError(
@@ -134,8 +136,25 @@ class Area:
         except RasterioError as error:
             source.close()
             raise DltsError(f"cannot bring the mask {self._mask} onto the series' grid: {error}") from error
-        bands = self._dataset.colorinterp
-        self._alpha = bands.index(ColorInterp.alpha) + 1 if has_alpha else self._dataset.count
+        bands = self._views[0].colorinterp
+        self._alpha = bands.index(ColorInterp.alpha) + 1 if has_alpha else self._views[0].count
+
+    def _view(self, source: Any, target: CRS, by: float, add_alpha: bool) -> WarpedVRT:
+        """The mask, moved by ``by`` along its x, on the grid."""
+        a, b, c, d, e, f = tuple(source.transform)[:6]
+        return WarpedVRT(
+            source,
+            crs=target,
+            src_transform=Affine(a, b, c + by, d, e, f) if by else None,
+            transform=Affine(*self._grid.transform),
+            height=self._grid.height,
+            width=self._grid.width,
+            resampling=Resampling.nearest,
+            tolerance=EXACT,
+            add_alpha=add_alpha,
+            # Else nodata of the first band counts as a value where another band has one.
+            UNIFIED_SRC_NODATA="NO",
+        )
 
 
 def area_digest(inside: np.ndarray) -> str | None:

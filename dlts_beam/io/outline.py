@@ -66,9 +66,11 @@ class Outline:
         shape = shapely.union_all(_polygons(shapely.make_valid(shapes)))
         try:
             target = CRS.from_user_input(_wkt(grid))
+            left, _, right, _ = shape.bounds
+            content = shapely.to_wkb(_repeated(shape, turns(frame.crs, left, right, grid)))
             if frame.crs.equals(target, ignore_axis_order=True):
-                return cls(grid, shapely.to_wkb(shape))
-            outline = cls(grid, shapely.to_wkb(_unrolled(shape, frame.crs)), frame.crs.to_wkt())
+                return cls(grid, content)
+            outline = cls(grid, content, frame.crs.to_wkt())
             outline._open()
         except (ProjError, CRSError) as error:
             raise DltsError(
@@ -131,6 +133,32 @@ class Outline:
             self._transformer = Transformer.from_crs(_wkt(self._grid), self._crs, always_xy=True)
 
 
+def turns(crs: CRS, left: float, right: float, grid: Grid) -> list[float]:
+    """What to add to the longitudes of a file to reach all of a grid: 0, and whole turns where that helps.
+
+    PROJ gives longitudes from -180 to 180 degrees, or leaves those of a grid in degrees, which may go on
+    beyond; files also have 0 to 360, or end at 180 degrees sharp, where a centre would lie on an edge.
+
+    Args:
+        crs: of the file; there is nothing to add to coordinates that are no longitudes.
+        left, right: bounds of what the file holds.
+    """
+    if not crs.is_geographic:
+        return [0.0]
+    turn = _turn(crs)
+    west, east = -turn / 2, turn / 2
+    target = CRS.from_user_input(_wkt(grid))
+    if target.is_geographic:
+        first, _, last, _ = np.array(grid.bounds()) * (turn / _turn(target))
+        west, east = min(west, first), max(east, last)
+    return [0.0, *(by for by in (-turn, turn) if left + by <= east and right + by >= west)]
+
+
+def _turn(crs: CRS) -> float:
+    """360 degrees in the unit of a geographic CRS."""
+    return round(2 * math.pi / crs.axis_info[0].unit_conversion_factor, 6)
+
+
 def _bend(places: np.ndarray) -> np.ndarray:
     """(N, xy): how far the middle ones of places (N, 3, any, xy) lie from the middle of the outer ones."""
     bend: np.ndarray = np.abs(places[:, 1] - (places[:, 0] + places[:, 2]) / 2).max(axis=1)
@@ -180,18 +208,10 @@ def _polygons(shapes: np.ndarray) -> np.ndarray:
     return flat
 
 
-def _unrolled(shape: shapely.Geometry, crs: CRS) -> shapely.Geometry:
-    """Polygons that reach the edge of the world map, continued beyond it on either side.
-
-    PROJ gives longitudes from -180 to 180 degrees; files also have 0 to 360, or end at 180 degrees sharp,
-    where a centre would lie on an edge.
-    """
-    if not crs.is_geographic:
+def _repeated(shape: shapely.Geometry, moves: list[float]) -> shapely.Geometry:
+    """The union of a shape that is moved along x by each of these."""
+    if moves == [0.0]:
         return shape
-    turn = round(2 * math.pi / crs.axis_info[0].unit_conversion_factor, 6)
-    left, _, right, _ = shape.bounds
-    shapes = [shape]
-    for reaches, by in ((right >= turn / 2, -turn), (left <= -turn / 2, turn)):
-        if reaches:
-            shapes.append(shapely.transform(shape, lambda places, by=by: places + np.array([by, 0.0])))
-    return shapely.union_all(shapes)
+    return shapely.union_all(
+        [shapely.transform(shape, lambda places, by=by: places + np.array([by, 0.0])) for by in moves]
+    )

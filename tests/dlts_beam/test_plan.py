@@ -8,6 +8,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.plan import (
     BASE_BYTES,
     MIB,
+    assembly_notes,
     default_memory,
     default_tile,
     make_plan,
@@ -198,3 +199,14 @@ def test_too_little_memory_and_odd_tiles_are_refused() -> None:
     for tile in (0, -5, 100_000):
         with pytest.raises(DltsError, match="--tile must lie in"):
             make_plan(series, model, tile, 600 * MIB)  # type: ignore[arg-type]
+
+
+def test_what_takes_much_memory_to_put_together_is_told() -> None:
+    """By tiles times classes, and by classes alone."""
+    assert assembly_notes(10, 1024) == assembly_notes(100, 16) == []
+    (many,) = assembly_notes(10, 16_384)
+    assert "10 bands in 16384 tiles: putting it together takes about 1031 MiB on the machine" in many
+    assert many.endswith("larger tiles (--tile) take less")
+    (wide,) = assembly_notes(300, 4)
+    assert "300 bands in 4 tiles" in wide
+    assert wide.endswith("whatever --memory says")

@@ -43,13 +43,20 @@ def test_the_format_is_the_one_that_the_name_says(
     assert (names[10], names[20]) == ("Soy & maize", "Forest")
 
 
-def test_values_beyond_254_give_a_map_of_uint16(scene: Scene, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["map.tif", "map.img"])
+def test_values_beyond_254_give_a_map_of_uint16(scene: Scene, tmp_path: Path, name: str) -> None:
     classes = ClassTable.from_csv("value,name\n300,a\n4000,b\n")
     model = make_model(tmp_path / "model", scene.spec, classes=classes)
-    assert classify(scene, model, tmp_path / "map.tif") == 0
-    with rasterio.open(tmp_path / "map.tif") as dataset:
+    assert classify(scene, model, tmp_path / name) == 0
+    with rasterio.open(tmp_path / name) as dataset:
         assert (dataset.dtypes, dataset.nodata) == (("uint16",), 65535)
         assert set(np.unique(dataset.read(1))) == {300, 4000, 65535}
+    side = ET.parse(tmp_path / f"{name}.aux.xml")
+    if name == "map.img":
+        names = {value: each.text for value, each in enumerate(side.iter("Category"))}
+    else:
+        names = {int(row[0].text or ""): row[1].text for row in side.iter("Row")}
+    assert (names[300], names[4000]) == ("a", "b")
 
 
 def test_a_geotiff_is_cloud_optimised_with_overviews(tmp_path: Path) -> None:

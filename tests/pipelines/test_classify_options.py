@@ -90,6 +90,27 @@ def test_probabilities_of_another_model_do_not_stay_beside_the_map(scene: Scene,
     ]  # fmt: skip
 
 
+def test_probabilities_of_the_same_map_stay_however_it_is_cut(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, chances = tmp_path / "map.tif", tmp_path / "map.probabilities.tif"
+    model = make_model(tmp_path / "model", scene.spec)
+    write_area(tmp_path / "area.gpkg", scene)
+    area = ("--roi", str(tmp_path / "area.gpkg"))
+    assert classify(scene, model, output, *area, "--tile", "16", "--probabilities") == 0
+    assert classify(scene, model, output, *area, "--tile", "32") == 0
+    assert chances.exists()
+    assert "note:" not in capsys.readouterr().err
+    # Nobody knows by now whose they are, so they are told of, not removed.
+    assert classify(scene, model, output, "--tile", "16") == 0
+    assert f"note: {chances} was there before and is not of this map; " in capsys.readouterr().err
+    assert classify(scene, model, output, "--tile", "16", "--probabilities") == 0
+    assert classify(scene, model, output, *area, "--tile", "32") == 0
+    told = f"note: removed {chances}, which belongs to the map that {output} was before; add --probabilities"
+    assert told in capsys.readouterr().err
+    assert not chances.exists()
+
+
 def write_area(path: Path, scene: Scene, crs: str = "EPSG:4326") -> np.ndarray:
     """A triangle as a vector file; gives the pixels whose centre lies in it."""
     grid = scene.spec.grid

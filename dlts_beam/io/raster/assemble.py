@@ -22,8 +22,9 @@ from dlts_beam import storage
 from dlts_beam.certificate import TileRecord
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid, Tile
+from dlts_beam.io.raster.georeference import misplacement
 from dlts_beam.io.raster.handles import GDAL_CACHE_BYTES
-from dlts_beam.io.raster.hfa import check_size, write_hfa
+from dlts_beam.io.raster.hfa import check_size, check_transform, write_hfa
 from dlts_beam.io.raster.parts import MAP, PROBABILITIES, checksum_of, file_digest, part_name
 from dlts_beam.spec import ClassTable
 
@@ -83,9 +84,10 @@ def check_output_size(path: str, mosaic: Mosaic) -> None:
     """Refuse a raster that its format cannot hold, before anything is computed for it.
 
     Raises:
-        DltsError: it is an ERDAS Imagine file that may reach 2 GB.
+        DltsError: it is an ERDAS Imagine file that may reach 2 GB, or whose columns run from east to west.
     """
     if output_driver(path) == "HFA":
+        check_transform(path, mosaic.grid.transform)
         pixel_bytes = len(mosaic.bands) * np.dtype(mosaic.dtype).itemsize
         check_size(path, mosaic.grid.height, mosaic.grid.width, pixel_bytes)
 
@@ -118,7 +120,9 @@ def _band(mosaic: Mosaic, number: int, name: str, tiles: Sequence[Tile], rat: bo
     ]
     if mosaic.classes is not None:
         lines.append('<Metadata><MDI key="LAYER_TYPE">thematic</MDI></Metadata>')
-        lines += _colours(mosaic.classes) + _names(mosaic.classes, mosaic.dtype)
+        lines += _colours(mosaic.classes)
+        # A list of 65,535 names helps nobody where an attribute table has them.
+        lines += _names(mosaic.classes) if mosaic.dtype == "uint8" or not rat else []
         lines += _attributes(mosaic.classes) if rat else []
     for tile in tiles:
         row, col, height, width = tile.window
@@ -148,9 +152,7 @@ def _colours(classes: ClassTable) -> list[str]:
     return [*lines, "</ColorTable>"]
 
 
-def _names(classes: ClassTable, dtype: str) -> list[str]:
-    if dtype != "uint8":
-        return []  # a list of 65,535 names helps nobody: the attribute table has them
+def _names(classes: ClassTable) -> list[str]:
     names = {row.value: row.name for row in classes.rows}
     lines = [f"<Category>{escape(names.get(value, ''))}</Category>" for value in range(max(names) + 1)]
     return ["<CategoryNames>", *lines, "</CategoryNames>"]
@@ -216,12 +218,19 @@ def assemble(
                 else:
                     write_hfa(vrt, built, Resampling.mode if mosaic.classes else Resampling.average)
             _check_complete(built, output)
+            with rasterio.open(built) as dataset:
+                misplaced = misplacement(dataset, mosaic.grid)
             # Some drivers lose what a full disk refuses without a word.
             wrong = _first_difference(built, mosaic, present)
         except (RasterioError, CPLE_BaseError) as error:
             if _disk_is_full(folder):
                 raise storage.explain_os_error(_FULL, output, "write") from error
             raise DltsError(f"cannot write {output}: {error}") from error
+        if misplaced is not None:
+            raise DltsError(
+                f"cannot write {output}: the raster that GDAL made does not lie on the grid of the series"
+                f" ({misplaced}){'; use a name that ends in .tif' if driver == 'HFA' else ''}"
+            )
         if wrong is not None:
             if _disk_is_full(folder):
                 raise storage.explain_os_error(_FULL, output, "write")

@@ -1,4 +1,4 @@
-"""ERDAS Imagine files (GDAL's driver HFA): how large they may be, and how they are written."""
+"""ERDAS Imagine files (GDAL's driver HFA): what they can hold, and how they are written."""
 
 from __future__ import annotations
 
@@ -31,6 +31,24 @@ def check_size(path: str, height: int, width: int, pixel_bytes: int) -> None:
         raise DltsError(
             f"cannot write {path}: {width} x {height} pixels of {pixel_bytes} bytes are too many for an ERDAS"
             " Imagine file, which holds less than 2 GB with its overviews; use a name that ends in .tif"
+        )
+
+
+def check_transform(path: str, transform: tuple[float, ...]) -> None:
+    """Refuse a grid whose georeference the format cannot hold.
+
+    Args:
+        path: the raster, to name it.
+        transform: of the grid, see `dlts_beam.grid.Grid`.
+
+    Raises:
+        DltsError: its columns run from east to west: GDAL would write them the other way.
+    """
+    a, b, _, d, _, _ = transform
+    if a < 0 and b == d == 0:
+        raise DltsError(
+            f"cannot write {path}: the columns of the series run against the x axis (pixels of width {a:g}),"
+            " which an ERDAS Imagine file cannot say; use a name that ends in .tif"
         )
 
 

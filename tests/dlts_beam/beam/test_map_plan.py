@@ -47,6 +47,14 @@ def test_an_erdas_file_that_is_too_large_is_refused(
         plan(scene, tmp_path / name, **flags)
 
 
+def test_probabilities_that_take_much_to_put_together_are_told_beforehand(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dlts_beam.plan.MUCH_TO_ASSEMBLE", 0)
+    notes = [plan(scene, tmp_path / "map.tif", probabilities=on).notes for on in (False, True)]
+    assert [any("putting it together" in note for note in each) for each in notes] == [False, True]
+
+
 @pytest.mark.parametrize("days", [math.inf, math.nan, -1.0])
 def test_a_date_tolerance_that_is_no_number_of_days_is_refused(
     scene: Scene, tmp_path: Path, days: float

@@ -101,6 +101,31 @@ def test_longitudes_beyond_180_degrees_go_round(tmp_path: Path) -> None:
     assert 0 < found.sum() < found.size
 
 
+@pytest.mark.parametrize("crs", [WGS84, "EPSG:4258"])
+@pytest.mark.parametrize("left", [178.0, -182.0])
+def test_a_grid_in_degrees_may_run_beyond_180(left: float, crs: str, tmp_path: Path) -> None:
+    """Polygons find the same pixels in the CRS of the grid as in another."""
+    grid = grid_of(WGS84, left, 50.0, 0.04, 40, 100)
+    shapes = {
+        "across": ([shapely.box(179, 40, 181, 89)], range(25, 75)),
+        "beyond": ([shapely.box(-181, 40, -179, 89)], range(25, 75)),
+        "halves": ([shapely.box(179, 40, 180, 89), shapely.box(-180, 40, -179, 89)], range(25, 75)),
+        "east": ([shapely.box(-179, 40, -170, 89)], range(75, 100)),
+    }
+    for name, (parts, cols) in shapes.items():
+        outline = Outline.load(write(tmp_path / f"{name}.gpkg", *parts, crs=crs), grid)
+        found = outline.inside(grid.window)
+        assert np.flatnonzero(found.all(axis=0)).tolist() == list(cols), name
+        assert (found.all(axis=0) == found.any(axis=0)).all(), name
+
+
+def test_polygons_from_0_to_360_find_a_grid_in_the_west(tmp_path: Path) -> None:
+    grid = grid_of(WGS84, -60.0, -10.0, 0.1, 50, 50)
+    roi = write(tmp_path / "roi.gpkg", shapely.box(301, -90, 302, 90))
+    found = Outline.load(roi, grid).inside(grid.window)
+    assert np.flatnonzero(found.all(axis=0)).tolist() == list(range(10, 20))
+
+
 def test_a_far_part_does_not_spoil_a_near_one(tmp_path: Path) -> None:
     """Antarctica has no place on many grids."""
     near = shapely.box(-58, -20, -57, -19)

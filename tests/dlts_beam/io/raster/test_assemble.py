@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from dlts_beam.certificate import TileRecord
 from dlts_beam.errors import DltsError
 from dlts_beam.grid import Grid, iter_tiles
 from dlts_beam.io.raster import assemble as assemble_module
-from dlts_beam.io.raster.assemble import Mosaic, assemble, output_driver, vrt_text
+from dlts_beam.io.raster.assemble import Mosaic, assemble, check_output_size, output_driver, vrt_text
 from dlts_beam.io.raster.parts import Part, checksum, write_part
 from dlts_beam.spec import ClassTable
 
@@ -108,6 +109,22 @@ def test_a_missing_part_is_told(tmp_path: Path, whole: np.ndarray) -> None:
     with pytest.raises(DltsError, match="cannot write"):
         assemble(str(tmp_path / "parts"), Mosaic.of_map(GRID, CLASSES), records, str(tmp_path / "map.tif"))
     assert not (tmp_path / "map.tif").exists()
+
+
+def test_a_raster_that_lies_elsewhere_gets_no_name(tmp_path: Path, whole: np.ndarray) -> None:
+    """ERDAS Imagine would turn columns that run westwards."""
+    a, b, c, d, e, f = GRID.transform
+    mosaic = Mosaic.of_map(dataclasses.replace(GRID, transform=(-a, b, c, d, e, f)), CLASSES)
+    records = write_tiles(tmp_path / "parts", whole, 40)
+    with pytest.raises(DltsError, match=r"cannot write map\.img: the columns of the series run"):
+        check_output_size("map.img", mosaic)
+    with pytest.raises(DltsError, match=r"does not lie on the grid .*\(its transform is .*\.tif"):
+        assemble(str(tmp_path / "parts"), mosaic, records, str(tmp_path / "map.img"))
+    assert not (tmp_path / "map.img").exists()
+    check_output_size("map.tif", mosaic)
+    assemble(str(tmp_path / "parts"), mosaic, records, str(tmp_path / "map.tif"))
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        assert tuple(dataset.transform)[:6] == mosaic.grid.transform
 
 
 def test_other_extensions_are_refused() -> None:

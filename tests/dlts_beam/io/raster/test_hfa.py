@@ -1,4 +1,4 @@
-"""How large an ERDAS Imagine file may be."""
+"""What an ERDAS Imagine file can hold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import rasterio
 from rasterio.enums import Resampling
 
 from dlts_beam.errors import DltsError
-from dlts_beam.io.raster.hfa import check_size, write_hfa
+from dlts_beam.io.raster.hfa import check_size, check_transform, write_hfa
 
 TRANSFORM = rasterio.Affine(30.0, 0.0, 5e5, 0.0, -30.0, 8e6)
 
@@ -52,3 +52,11 @@ def test_overviews_go_down_to_one_block(tmp_path: Path) -> None:
     write_hfa(str(source), str(tmp_path / "map.img"), Resampling.mode)
     with rasterio.open(tmp_path / "map.img") as dataset:
         assert dataset.overviews(1) == [2, 4]
+
+
+def test_columns_that_run_westwards_are_refused() -> None:
+    """GDAL would write them as if they ran eastwards."""
+    for transform in ((30.0, 0.0, 5e5, 0.0, 30.0, 8e6), (-30.0, 2.0, 5e5, 0.0, -30.0, 8e6)):
+        check_transform("map.img", transform)
+    with pytest.raises(DltsError, match=r"cannot write map\.img: .* use a name that ends in \.tif"):
+        check_transform("map.img", (-30.0, 0.0, 5e5, 0.0, -30.0, 8e6))
