@@ -135,7 +135,7 @@ class _ReadWindows(beam.DoFn):
         def worth_it(error: DltsError) -> bool:
             if not isinstance(error, UnreadableSourceError) or _is_missing(error):
                 return False
-            ended = self._in_vain.get(_image_in(error))
+            ended = self._in_vain.get(error.image)
             return ended is None or time.monotonic() > ended + PATIENCE
 
         try:
@@ -143,7 +143,7 @@ class _ReadWindows(beam.DoFn):
         except UnreadableSourceError as error:
             # A run that ends here waits again when the tile comes back.
             if self._settings.quarantine and worth_it(error):
-                self._in_vain[_image_in(error)] = time.monotonic()
+                self._in_vain[error.image] = time.monotonic()
             raise
 
     def _wanted_in(self, task: TileTask, window: Window) -> np.ndarray | None:
@@ -155,11 +155,6 @@ class _ReadWindows(beam.DoFn):
             self._wanted = task, planned_area(self._settings.area, task.tile, task.area)
         rows, cols = window.within(task.tile.window).slices
         return self._wanted[1][rows, cols].copy()
-
-
-def _image_in(error: UnreadableSourceError) -> str:
-    """What the reader's message says before it comes to the window: image, bands and time step."""
-    return str(error).partition(", window ")[0]
 
 
 def _is_missing(error: BaseException) -> bool:

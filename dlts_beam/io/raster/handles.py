@@ -33,7 +33,15 @@ EXACT = 1e-30
 
 
 class UnreadableSourceError(DltsError):
-    """Pixels of a source could not be read; the reader's message names file, band, time step and window."""
+    """Pixels of a source could not be read; the reader's message names file, band, time step and window.
+
+    Attributes:
+        image: path of the source where the reader raises it; else empty.
+    """
+
+    def __init__(self, message: str, image: str = "") -> None:
+        super().__init__(message)
+        self.image = image
 
 
 def default_handle_limit() -> int:

@@ -225,7 +225,8 @@ class SeriesReader:
                 f"cannot read image {file.path}, band {names}, time step {step}"
                 f" ({self.spec.steps[step].label}), window row {part.row} col {part.col}"
                 f" {part.height} x {part.width}: {error.__cause__ or error};"
-                " replace the file and run generate-img-series again"
+                " replace the file and run generate-img-series again",
+                file.path,
             ) from error
 
 
