@@ -17,7 +17,7 @@ REMOTE = True
 GPUS = 1
 PORT = 2222  # where workers find each other
 KEPT_SECONDS = 7 * 24 * 3600
-# Exit statuses of the trainer that no new start puts right: a refusal, a wrong flag.
+# Exit statuses of the trainer that no new start puts right: a refusal, a wrong flag; a crash has its own.
 REFUSED, WRONG_FLAG = 1, 2
 _SPOT = "cloud.google.com/gke-spot"
 
