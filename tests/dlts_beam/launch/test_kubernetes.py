@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,36 @@ def test_a_pod_that_went_with_its_node_and_a_busy_cluster_do_not_end_the_watchin
     cluster.busy = 3
     said = run(cluster, kube_config)
     assert said[1:] == ["p2 goes on in the place of one that was lost", "epoch 7"]
+
+
+def test_a_log_that_falls_silent_is_asked_for_again_and_no_line_is_told_twice_or_lost(
+    kube_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes_cluster, "LOG_TIMEOUT", (5.0, 0.1))
+    ended = threading.Event()
+
+    def silent() -> Iterator[str]:
+        yield "epoch 1\nepo"
+        ended.wait(60)
+
+    class Silent(Cluster):
+        def __call__(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+            asked = sum(line.endswith("/log") for line in self.asked)
+            if "/log?" in path and asked < 5:  # urllib3 tries four times to get an answer
+                self.asked.append(path.partition("?")[0])
+                if asked < 4:
+                    ended.wait(60)
+                return 200, silent()
+            return super().__call__(method, path, body)
+
+    running = (None, [pod("p1", "Running")])
+    cluster = Silent(running, running, running, ("Complete", [pod("p1", "Succeeded")]))
+    cluster.logs = {"p1": "epoch 1\nepoch 2\n"}
+    try:
+        assert run(cluster, kube_config)[1:] == ["epoch 1", "epoch 2"]
+    finally:
+        ended.set()
+    assert sum(line.endswith("/log") for line in cluster.asked) == 7
 
 
 def test_a_job_that_fails_is_told_with_its_reason(kube_config: Any) -> None:
