@@ -318,6 +318,23 @@ def test_of_several_workers_the_first_one_is_heard(kube_config: Any) -> None:
     assert cluster.asked[-1] == "DELETE /api/v1/namespaces/default/services/dlts-train-1"
 
 
+@pytest.mark.parametrize(("status", "deleted"), [(409, True), (503, False)])
+def test_a_job_that_is_refused_leaves_no_service_behind(kube_config: Any, status: int, deleted: bool) -> None:
+    class Refusing(Cluster):
+        def __call__(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+            found = super().__call__(method, path, body)
+            if method == "POST" and path.endswith("/jobs"):
+                return status, {"kind": "Status", "message": "no"}
+            return found
+
+    cluster = Refusing((None, []))
+    with pytest.raises(DltsError, match=f"\\({status}\\): no$"):
+        run(cluster, kube_config, workers=2)
+    # Without a clear answer the job may be there.
+    delete = "DELETE /api/v1/namespaces/default/services/dlts-train-1"
+    assert (cluster.asked[-1] == delete) is deleted
+
+
 def test_without_waiting_only_the_job_is_made(kube_config: Any) -> None:
     cluster = Cluster((None, []))
     assert len(run(cluster, kube_config, follow=False)) == 1
