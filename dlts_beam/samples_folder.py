@@ -115,6 +115,7 @@ def account_for(
         candidates=candidates,
         kept=settings.layout.kept,
         interval=settings.cuts[0].interval is not None,
+        shards_sha256=tuple(result.sha256 for result in results),
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 import shapely
 
 from dlts_beam.records import RecordLayout, decode_days, decode_series, unpack_valid
-from dlts_beam.spec import sample_id
+from dlts_beam.spec import sample_id, shard_name
 from tests.helpers import TRANSFORM, UTM, make_series, pixel_centres, random_cube, write_points
 from tests.pipelines.sampling import SampledScene, make_scene, records_of, rejected_of, run, spec_of
 
@@ -66,6 +66,8 @@ def test_samples_are_what_plain_numpy_cuts_out(scene, patch: int):
         assert record["kept/plot"].decode() == f"plot {record['feature']}"
     np.testing.assert_array_equal(decode_days([records[0]["days"]], layout)[0], series.days)
     assert sum(spec.class_counts) == len(records) == spec.candidates.used
+    found = digests(folder / "out")
+    assert spec.shards_sha256 == tuple(found[shard_name(n, spec.shards)] for n in range(spec.shards))
 
 
 def test_tensorflow_reads_the_files(scene):
