@@ -1,10 +1,10 @@
-"""The samples folder: emptied before a run, completed after it; ``samples.json`` comes last of all."""
+"""The samples folder: held and emptied before a run, completed after it; ``samples.json`` comes last."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,7 +21,14 @@ from dlts_beam.records import RecordLayout, schema_text
 from dlts_beam.samples_page import SAMPLES_HTML, Overview, samples_page
 from dlts_beam.sampling import Candidates
 from dlts_beam.shards import ShardResult, ShardSettings
-from dlts_beam.spec.samples import CLASSES_CSV, REJECTED_CSV, SAMPLES_JSON, SCHEMA_PBTXT, SamplesSpec
+from dlts_beam.spec.samples import (
+    CLASSES_CSV,
+    REJECTED_CSV,
+    SAMPLES_JSON,
+    SCHEMA_PBTXT,
+    SamplesSpec,
+    shard_name,
+)
 from dlts_beam.spec.series import SeriesSpec
 from dlts_beam.statistics import STATISTICS_JSON, Table
 
@@ -29,6 +36,7 @@ from dlts_beam.statistics import STATISTICS_JSON, Table
 SUMMARY = "summary"
 RESULTS_JSON = "results.json"  # from the workers to the launcher: gone when the command ends
 _BESIDE = (CLASSES_CSV, REJECTED_CSV, SCHEMA_PBTXT, STATISTICS_JSON, QUALITY_CSV, SAMPLES_HTML)
+LOCK = SAMPLES_JSON + ".lock"
 _SHARD = re.compile(r"samples-\d{5}-of-\d{5}\.tfrecord\.gz")
 
 
@@ -47,6 +55,16 @@ def check_folder(folder: str) -> None:
         )
 
 
+@contextmanager
+def locked(folder: str) -> Iterator[Callable[[], None]]:
+    """Hold the folder while the body runs; raises `DltsError` where another run holds it.
+
+    Gives a function that raises where another has taken it meanwhile; see `dlts_beam.storage.exclusive`.
+    """
+    with storage.exclusive(storage.join(folder, LOCK), folder) as check:
+        yield check
+
+
 def clear_folder(folder: str) -> None:
     """Remove what an earlier run left, ``samples.json`` first: without it a folder is not complete.
 
@@ -58,6 +76,18 @@ def clear_folder(folder: str) -> None:
         name = storage.name(entry.path)
         if _SHARD.fullmatch(name) or name in _BESIDE:
             storage.remove(entry.path)
+
+
+def clear_leftovers(folder: str, shards: int) -> None:
+    """Remove what a killed run had begun to write; only for whoever holds the folder, before work begins.
+
+    Args:
+        folder: the samples folder.
+        shards: that are going to be written; leftovers of a run with another number of them stay.
+    """
+    names = [shard_name(shard, shards) for shard in range(shards)]
+    for name in (*names, *_BESIDE, RESULTS_JSON, SAMPLES_JSON):
+        storage.remove_leftovers(storage.join(folder, name))
 
 
 def clear_scratch(folder: str) -> None:
@@ -115,6 +145,7 @@ def account_for(
         candidates=candidates,
         kept=settings.layout.kept,
         interval=settings.cuts[0].interval is not None,
+        shards_sha256=tuple(result.sha256 for result in results),
     )
 
 

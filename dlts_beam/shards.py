@@ -6,6 +6,7 @@ import gzip
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class ShardResult:
         shard: its number.
         samples: records written.
         class_counts: of the records, by class id.
-        sha256: digest of the records, before compression.
+        sha256: digest of the shard file.
         rejected: per reason (feature, row, col) of each candidate without a sample.
     """
 
@@ -75,21 +76,36 @@ def write_shard(plan: ShardPlan, settings: ShardSettings, read: ReadPixels) -> S
     Raises:
         DltsError: the file cannot be written; and whatever ``read`` raises.
     """
-    digest = hashlib.sha256()
     counts = np.zeros(settings.classes, np.int64)
     rejected: Rejections = {}
     path = storage.join(settings.folder, shard_name(plan.shard, plan.shards))
-    # No name and no time in the header: the bytes depend on the records alone.
-    with (
-        storage.open_atomic(path) as file,
-        gzip.GzipFile("", "wb", COMPRESSION, file, mtime=0) as packed,
-    ):
-        for batch in _iter_batches(plan, settings, read, rejected):
-            data = b"".join([frame(record) for record in encode_records(batch.to_columns(settings.layout))])
-            digest.update(data)
-            packed.write(data)
-            counts += np.bincount(batch.class_id, minlength=settings.classes)
-    return ShardResult(plan.shard, int(counts.sum()), tuple(counts.tolist()), digest.hexdigest(), rejected)
+    with storage.open_atomic(path) as file:
+        digested = _Digested(file)
+        # No name and no time in the header: the bytes depend on the records alone.
+        with gzip.GzipFile("", "wb", COMPRESSION, digested, mtime=0) as packed:
+            for batch in _iter_batches(plan, settings, read, rejected):
+                columns = batch.to_columns(settings.layout)
+                packed.write(b"".join([frame(record) for record in encode_records(columns)]))
+                counts += np.bincount(batch.class_id, minlength=settings.classes)
+    sha256 = digested.sha256.hexdigest()
+    return ShardResult(plan.shard, int(counts.sum()), tuple(counts.tolist()), sha256, rejected)
+
+
+class _Digested:
+    """A file to write to, with the digest of all that was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        """Write and digest."""
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Hand on what the file holds back."""
+        self._file.flush()
 
 
 def _iter_batches(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from dlts_beam.command import leave
@@ -105,8 +106,10 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
         account_for,
         check_folder,
         clear_folder,
+        clear_leftovers,
         clear_scratch,
         complete_folder,
+        locked,
         show_summary,
     )
     from dlts_beam.sampling import plan_shards
@@ -125,33 +128,38 @@ def _run(args: argparse.Namespace, options: PipelineOptions) -> None:
     settings = _settings(args, series, chosen)
     layout = settings.layout
     dry = is_dry_run(options)  # leaves all as it is
-    if not dry:
-        clear_folder(args.series_dir)
-    keep_scratch = dry
-    try:
-        plans = [
-            (name_plan if dry else write_plan)(plan, args.series_dir)
-            for plan in plan_shards(
-                chosen.candidates, places.kept, settings.tiling, layout.nbytes, args.shards
-            )
-        ]
-        if is_detached(options):
-            from dlts_beam.beam.detached import SamplesJob, submit_samples
+    with nullcontext(lambda: None) if dry else locked(args.series_dir) as check_lock:
+        if not dry:
+            clear_folder(args.series_dir)
+        keep_scratch = dry
+        try:
+            plans = [
+                (name_plan if dry else write_plan)(plan, args.series_dir)
+                for plan in plan_shards(
+                    chosen.candidates, places.kept, settings.tiling, layout.nbytes, args.shards
+                )
+            ]
+            if is_detached(options):
+                from dlts_beam.beam.detached import SamplesJob, submit_samples
 
-            job = SamplesJob(settings, series, chosen, places.labels, plans, not args.no_summary)
-            submit_samples(job, options, args.skip_unreadable)
-            keep_scratch = True  # the job's last step removes it
-            print(f"{describe_detached(options)}: {chosen.pixels} pixels to cut out")
-            return
-        results = _extract(args, options, series, settings, plans)
-        spec = account_for(settings, series, chosen, results, places.labels)
-        if not args.no_summary:
-            _summarise(args, options, spec)
-            show_summary(spec, args.series_dir)
-        complete_folder(spec, args.series_dir)
-    finally:
-        if not keep_scratch:
-            clear_scratch(args.series_dir)
+                job = SamplesJob(settings, series, chosen, places.labels, plans, not args.no_summary)
+                submit_samples(job, options, args.skip_unreadable)
+                keep_scratch = True  # the job's last step removes it
+                print(f"{describe_detached(options)}: {chosen.pixels} pixels to cut out")
+                return
+            clear_leftovers(args.series_dir, len(plans))
+            results = _extract(args, options, series, settings, plans)
+            check_lock()
+            spec = account_for(settings, series, chosen, results, places.labels)
+            if not args.no_summary:
+                _summarise(args, options, spec)
+                show_summary(spec, args.series_dir)
+            check_lock()
+            complete_folder(spec, args.series_dir)
+        finally:
+            if not keep_scratch:
+                check_lock()  # the scratch may be another run's by now
+                clear_scratch(args.series_dir)
     _report(spec, args.series_dir, summarised=not args.no_summary)
 
 

@@ -22,7 +22,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.records import INT_FEATURES
 from dlts_beam.spec import SamplesSpec, shard_name
 from dlts_beam.spec import samples as names
-from trainer.shards import as_text, decode_arrays, empty_shards, iter_batches
+from trainer.shards import as_text, check_digests, decode_arrays, empty_shards, iter_batches
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of one array; larger ones are mapped from a scratch file
 
@@ -258,6 +258,7 @@ def _read_folder(folder: str, spec: SamplesSpec, centre: bool, limit: int) -> _R
             done += count
         if done != spec.samples:
             raise _miscounted(folder, spec, local, shards)
+        check_digests(local, shards, spec)
     whole = {name: np.concatenate(values) for name, values in columns.items()}
     class_ids = whole[names.FEATURE_CLASS].astype(np.int64)
     counts = tuple(int(c) for c in np.bincount(np.clip(class_ids, 0, None), minlength=len(spec.classes)))

@@ -8,12 +8,13 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dlts_beam import storage
 from dlts_beam.errors import DltsError
+from dlts_beam.model_folder import MODEL_ONNX, SERVING
 from dlts_beam.spec import ModelSpec
 from dlts_beam.spec.model import MODEL_JSON, SAVED_MODELS
 from dlts_beam.spec.samples import CLASSES_CSV
@@ -22,13 +23,14 @@ from trainer.split import SPLITS_CSV
 if TYPE_CHECKING:
     import keras
 
-SERVING = "serving"
 LOG = "log"
 METRICS_JSON = "metrics.json"
 HISTORY_CSV = "history.csv"
 REPORT_HTML = "report.html"
 CONFUSION_PNG = "confusion_matrix.png"
 EVALUATION = "evaluation"  # subfolder for the files of --only-evaluate
+LOCK = MODEL_JSON + ".lock"
+_BESIDE = (METRICS_JSON, REPORT_HTML, HISTORY_CSV, CONFUSION_PNG, CLASSES_CSV)
 
 
 class ModelFolder:
@@ -127,6 +129,27 @@ class ModelFolder:
         """Whether a training has come to its end here."""
         return storage.exists(self.join(MODEL_JSON))
 
+    @contextmanager
+    def locked(self) -> Iterator[Callable[[], None]]:
+        """Hold the folder while the body trains; raises `DltsError` where another training holds it.
+
+        Gives a function that raises where another has taken it meanwhile; see `dlts_beam.storage.exclusive`.
+        """
+        with storage.exclusive(self.join(LOCK), self.path) as check:
+            yield check
+
+    def clear_leftovers(self, checkpoint: str) -> None:
+        """Remove what a killed training had begun to write; only for whoever holds the folder.
+
+        Args:
+            checkpoint: name of the file that trainings go on from.
+        """
+        files = [self.join(name) for name in (MODEL_JSON, SPLITS_CSV, checkpoint, *_BESIDE)]
+        files += [self.model_path(name) for name in SAVED_MODELS]
+        files += [storage.join(self.serving_path(name), MODEL_ONNX) for name in SAVED_MODELS]
+        for path in files:
+            storage.remove_leftovers(path)
+
     def discard(self) -> None:
         """Remove what an earlier training left: its models and figures must not pass for this one's.
 
@@ -138,7 +161,7 @@ class ModelFolder:
         for name in SAVED_MODELS:
             storage.remove(self.model_path(name))
             storage.remove_tree(self.serving_path(name))
-        for file in (METRICS_JSON, REPORT_HTML, HISTORY_CSV, CONFUSION_PNG, CLASSES_CSV):
+        for file in _BESIDE:
             storage.remove(self.join(file))
         for inside in (LOG, EVALUATION):
             storage.remove_tree(self.join(inside))

@@ -55,27 +55,50 @@ def train(args: argparse.Namespace) -> int:
     splits = split_samples(setup, args)
     say(split.table(splits, samples.class_ids, names))
     _warn_of_unobserved(setup)
-    cross_validated = bool(args.folds or args.leave_out)
-    if cross_validated:
+    if args.folds or args.leave_out:
         check_folds(setup, args)
     check_buildable(setup)
     folder = ModelFolder(args.output_dir)
     splits_csv = seen.splits_table(samples, splits, names)
     key = _key(args, setup, splits_csv)
-    chief = setup.devices.is_chief
-    if chief:
+    if not setup.devices.is_chief:
+        _fit(args, setup, splits, folder, key)
+        return 0  # the chief writes for all
+    with folder.locked() as check_lock:
+        folder.clear_leftovers(CHECKPOINT)
         if load_checkpoint(folder.join(CHECKPOINT), key) is None:
             if folder.is_complete():
                 say(f"the model of an earlier training in {folder.path} is replaced")
             folder.discard()
         storage.write_text(folder.join(split.SPLITS_CSV), splits_csv)
-    extra = {"cross_validation": cross_validate(setup, args)} if cross_validated else {}
+        fitted, extra = _fit(args, setup, splits, folder, key)
+        check_lock()
+        _write(args, setup, splits, folder, fitted, extra)
+    return 0
 
+
+def _fit(
+    args: argparse.Namespace, setup: Setup, splits: NDArray[np.str_], folder: ModelFolder, key: str
+) -> tuple[Fitted, dict[str, Any]]:
+    """What every worker does: cross-validate where that is asked for, and train."""
+    cross_validated = args.folds or args.leave_out
+    extra = {"cross_validation": cross_validate(setup, args)} if cross_validated else {}
     fitted = fit_splits(setup, splits, folder, say, key)
     if setup.devices.workers > 1:
         say(f"worker {setup.devices.worker}: weights {weights_digest(fitted.model)}")
-    if not chief:
-        return 0  # the chief writes for all
+    return fitted, extra
+
+
+def _write(
+    args: argparse.Namespace,
+    setup: Setup,
+    splits: NDArray[np.str_],
+    folder: ModelFolder,
+    fitted: Fitted,
+    extra: dict[str, Any],
+) -> None:
+    """Measure the model, export it and write the rest of the folder, ``model.json`` last."""
+    samples, names = setup.samples, setup.spec.classes.names
     say(f"{fitted.valid_share:.1%} of the training values were observed; gaps are filled linearly in time")
     branches = branches_of(fitted.model)
     set_branches(branches, fitted.reached, DEFAULT_SAVED_MODEL)
@@ -113,7 +136,6 @@ def train(args: argparse.Namespace) -> int:
     write_results(folder, found, setup.spec.classes, part, sections)
     folder.write_spec(_model_spec(args, setup, fitted, serving, digests, found))
     say(f"model folder: {folder.path}\nreport: {folder.join(REPORT_HTML)}")
-    return 0
 
 
 def export_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from dlts_beam import storage
 from dlts_beam.errors import DltsError
 from dlts_beam.records import FLOAT_FEATURES, RecordLayout, decode_days, decode_series, unpack_valid
 from dlts_beam.spec import SamplesSpec
@@ -45,6 +47,28 @@ def iter_batches(
         yield from parsed.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
     except (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.InvalidArgumentError) as error:
         raise _explain(paths, shards, features, error) from error
+
+
+def check_digests(paths: Sequence[str], shards: Sequence[str], spec: SamplesSpec) -> None:
+    """Hold the shards against the digests in ``samples.json``; a folder of before they were kept passes.
+
+    Args: as of `iter_batches`.
+
+    Raises:
+        DltsError: a shard's records are not those that ``samples.json`` was written for.
+    """
+    if not spec.shards_sha256:
+        return
+    for path, shard, wanted in zip(paths, shards, spec.shards_sha256, strict=True):
+        digest = hashlib.sha256()
+        with storage.open_read(path) as file:
+            while piece := file.read(1 << 22):
+                digest.update(piece)
+        if digest.hexdigest() != wanted:
+            raise DltsError(
+                f"{shard} is not the file that {names.SAMPLES_JSON} was written for: two runs were mixed, or"
+                " a file was changed; extract the samples again, or copy the whole folder again"
+            )
 
 
 def decode_arrays(

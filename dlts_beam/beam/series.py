@@ -37,7 +37,7 @@ class WriteSeries(beam.PTransform):
     """PCollection of `FileEntry` (image files) -> PCollection with the path of the one ``series.json``.
 
     Raises when run:
-        DltsError: the images do not make a series, or the folder cannot be written.
+        DltsError: the images do not make a series, or the folder cannot be written, or another run writes it.
     """
 
     def __init__(
@@ -67,14 +67,16 @@ class WriteSeries(beam.PTransform):
         spec = plan_series(list(records), self._settings, self._reference)
         _check_apart(spec, self._folder)
         text = spec.to_json()  # what cannot be written must not cost the series that is there
-        # A series.json that is there stands for a series that is whole: gone first, written last.
         path = storage.join(self._folder, SERIES_FILE)
-        storage.remove(path)
-        for entry in storage.list_files(self._folder) + storage.list_files(warped_folder(self._folder)):
-            if is_own_vrt(storage.name(entry.path)):
-                storage.remove(entry.path)
-        write_vrts(spec, self._folder)
-        storage.write_text(path, text)
+        with storage.exclusive(path + ".lock", self._folder) as check_lock:
+            # A series.json that is there stands for a series that is whole: gone first, written last.
+            storage.remove(path)
+            for entry in storage.list_files(self._folder) + storage.list_files(warped_folder(self._folder)):
+                if is_own_vrt(storage.name(entry.path)):
+                    storage.remove(entry.path)
+            write_vrts(spec, self._folder)
+            check_lock()
+            storage.write_text(path, text)
         return path
 
 

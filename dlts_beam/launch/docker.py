@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from dlts_beam import storage
@@ -18,10 +19,16 @@ from dlts_beam.launch.service import Say
 TITLE = "Docker"
 REMOTE = False
 GPUS = 0
-# From here on the container was killed: by a signal, or because memory ran out.
+# Exit statuses that no new start puts right: a refusal, a wrong flag, and what Docker itself cannot run.
+FINAL = frozenset({1, 2, 125, 126, 127})
+# Ctrl-C and SIGTERM, of `docker stop` too: somebody wanted the end.
+STOPPED = frozenset({130, 143})
+# From here on the container was killed by a signal, by the kernel too where memory ran out.
 KILLED = 128
 _ADC = "/dlts/credentials.json"
 _CHECK_SECONDS = 20
+_STOP_SECONDS = 1.0  # for the client to end after its container
+_GOES_ON = "The same command goes on at the last checkpoint"
 
 
 def add_flags(add: Callable[..., Any]) -> None:
@@ -66,10 +73,12 @@ def show(request: list[str]) -> str:
 
 
 def run(request: list[str], job: TrainerJob, say: Say, follow: bool) -> None:
-    """Start the container; it is started again where it was killed, and goes on at its checkpoint.
+    """Start the container; it is started again where it was killed or crashed, and goes on at its checkpoint.
+
+    An interrupt stops the container too, and is raised again.
 
     Raises:
-        DltsError: Docker, its daemon or the image is missing, or the training failed.
+        DltsError: Docker, its daemon or the image is missing, or the training failed or was stopped.
     """
     _check(job.image)
     for mount in job.mounts:
@@ -83,17 +92,35 @@ def run(request: list[str], job: TrainerJob, say: Say, follow: bool) -> None:
         say(f"{job.name} runs: 'docker logs -f {job.name}' shows it, 'docker stop {job.name}' ends it")
         return
     for start in range(job.restarts + 1):
-        # The container writes to this terminal itself.
-        status = subprocess.run(request, check=False).returncode
+        status = _run_to_its_end(request, job.name)
         if status == 0:
             return
-        if status < KILLED or start == job.restarts:
+        if status in STOPPED:
+            raise DltsError(f"the training in {job.name} was stopped. {_GOES_ON}")
+        # Below 0 it is the client that was killed, and the container may still run.
+        if status < 0 or status in FINAL or start == job.restarts:
             break
-        say(f"{job.name} was killed (exit status {status}): it is started again and goes on")
+        died = "was killed" if status >= KILLED else "crashed"
+        say(f"{job.name} {died} (exit status {status}): it is started again and goes on")
     told = f"the training in {job.name} ended with exit status {status}; see its lines above"
     if status >= KILLED:
-        told += ". Is the memory enough? The same command goes on at the last checkpoint"
+        told += f". Is the memory enough? {_GOES_ON}"
     raise DltsError(told)
+
+
+def _run_to_its_end(request: list[str], name: str) -> int:
+    """The container's exit status; an interrupt stops it, waits for its end and is raised again."""
+    # The container writes to this terminal itself.
+    client = subprocess.Popen(request)
+    try:
+        return client.wait()
+    except KeyboardInterrupt:
+        while client.poll() is None:
+            # Again and again: at first Docker may not have made the container yet, and knows no such name.
+            subprocess.run(["docker", "stop", name], capture_output=True, check=False)
+            with suppress(subprocess.TimeoutExpired):
+                client.wait(_STOP_SECONDS)
+        raise
 
 
 def _check(image: str) -> None:

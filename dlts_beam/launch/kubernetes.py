@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from dlts_beam.errors import DltsError
 from dlts_beam.launch.job import TrainerJob
-from dlts_beam.launch.kubernetes_cluster import CONTAINER, INDEX, Cluster, follow_job, model_of
+from dlts_beam.launch.kubernetes_cluster import CONTAINER, INDEX, Cluster, RefusedError, follow_job, model_of
 from dlts_beam.launch.service import Say
 
 TITLE = "Kubernetes"
@@ -17,7 +18,7 @@ REMOTE = True
 GPUS = 1
 PORT = 2222  # where workers find each other
 KEPT_SECONDS = 7 * 24 * 3600
-# Exit statuses of the trainer that no new start puts right: a refusal, a wrong flag.
+# Exit statuses of the trainer that no new start puts right: a refusal, a wrong flag; a crash has its own.
 REFUSED, WRONG_FLAG = 1, 2
 _SPOT = "cloud.google.com/gke-spot"
 
@@ -75,8 +76,7 @@ def run(request: Request, job: TrainerJob, say: Say, follow: bool) -> None:
         DltsError: the cluster cannot be reached or refuses, the image cannot be pulled, the training failed.
     """
     cluster = Cluster(request.namespace, request.context)
-    for manifest in request.manifests:
-        cluster.create(manifest)
+    _create(cluster, request, job)
     kinds = ",".join(manifest["kind"].lower() for manifest in request.manifests)
     told = f"job {job.name} in namespace {request.namespace}"
     say(f"{told} is submitted: 'kubectl -n {request.namespace} delete {kinds} {job.name}' ends it")
@@ -87,6 +87,20 @@ def run(request: Request, job: TrainerJob, say: Say, follow: bool) -> None:
         cluster.delete_service(job.name)
     if reason is not None:
         raise DltsError(f"{told} failed: {reason}")
+
+
+def _create(cluster: Cluster, request: Request, job: TrainerJob) -> None:
+    """Create all that is asked for, or nothing."""
+    *names, of_job = request.manifests
+    for manifest in names:
+        cluster.create(manifest)
+    try:
+        cluster.create(of_job)
+    except RefusedError:  # without any answer the job may be there, and then needs its names
+        if names:
+            with suppress(DltsError):  # the refusal is what counts
+                cluster.delete_service(job.name)
+        raise
 
 
 def _job(job: TrainerJob, selector: dict[str, str]) -> dict[str, Any]:

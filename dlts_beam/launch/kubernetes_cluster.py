@@ -17,6 +17,8 @@ CONTAINER = "trainer"
 INDEX = "batch.kubernetes.io/job-completion-index"
 POLL = 5.0  # seconds between two looks
 TIMEOUT = 30.0
+# To connect, and between two pieces of a log: a connection that was dropped silently tells of no end.
+LOG_TIMEOUT = (30.0, 120.0)
 # The kubelet asks again after these by itself: a busy registry looks like a wrong name at first.
 _PULL_FAILS = frozenset({"ErrImagePull", "ImagePullBackOff"})
 _NEVER_PULLS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
@@ -41,7 +43,7 @@ def model_of(manifest: dict[str, Any]) -> Any:
     return getattr(load_client(), f"V1{manifest['kind']}")
 
 
-class _RefusedError(DltsError):
+class RefusedError(DltsError):
     """The cluster says no; ``status`` is HTTP's."""
 
     def __init__(self, sentence: str, status: int) -> None:
@@ -122,15 +124,27 @@ class Cluster:
         return sorted(first, key=lambda pod: (str(pod.metadata.creation_timestamp), pod.metadata.name))
 
     def lines(self, pod: str) -> Iterator[str]:
-        """The lines of a pod, to its end or to where the connection breaks; none where it is gone."""
+        """The lines of a pod, to its end or to where the connection breaks; none where it is gone.
+
+        A pod that says nothing for a while looks like a broken connection.
+        """
         try:
             answer = self._call(
                 lambda: self._core.read_namespaced_pod_log(
-                    pod, self.namespace, container=CONTAINER, follow=True, _preload_content=False
+                    pod,
+                    self.namespace,
+                    container=CONTAINER,
+                    follow=True,
+                    _preload_content=False,
+                    _request_timeout=LOG_TIMEOUT,
                 )
             )
-        except _RefusedError as error:
+        except RefusedError as error:
             if error.status in (400, 404):  # its container is not there yet, or the pod went with its node
+                return iter(())
+            raise
+        except UnreachableError as error:
+            if _is_silence(error.__cause__):  # the answer begins with the pod's first line
                 return iter(())
             raise
         return self._stream(answer)
@@ -160,11 +174,19 @@ class Cluster:
             told = f"({error.status}): {_message(error)}"
             if error.status >= 500 or error.status == 429:
                 raise UnreachableError(f"Kubernetes does not answer {told}") from error
-            raise _RefusedError(f"Kubernetes refuses {told}", error.status) from error
+            raise RefusedError(f"Kubernetes refuses {told}", error.status) from error
         except ValueError as error:  # the client checks what comes back
             raise DltsError(f"Kubernetes answers what its client does not understand: {error}") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise UnreachableError(f"the Kubernetes cluster cannot be reached: {_cause(error)}") from error
+
+
+def _is_silence(error: BaseException | None) -> bool:
+    """Whether there was a connection and nothing came on it."""
+    import urllib3
+
+    # After several attempts urllib3 puts the last failure into `reason`.
+    return isinstance(getattr(error, "reason", error), urllib3.exceptions.ReadTimeoutError)
 
 
 def _cause(error: BaseException) -> str:

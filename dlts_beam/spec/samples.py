@@ -87,6 +87,7 @@ class SamplesSpec(JsonSpec):
         block_size: side of the spatial blocks in map units.
         kept: names of the attributes that travel with each sample.
         interval: True where every sample has its own interval of a longer series.
+        shards_sha256: digest of each shard file, in order; none in folders of before it was kept.
         features, candidates: the two ledgers.
     """
 
@@ -108,6 +109,7 @@ class SamplesSpec(JsonSpec):
     candidates: Ledger
     kept: tuple[str, ...] = ()
     interval: bool = False
+    shards_sha256: tuple[str, ...] = ()
     version: int = 1
 
     def __post_init__(self) -> None:
@@ -117,6 +119,9 @@ class SamplesSpec(JsonSpec):
             raise ValueError(f"class_counts must name every class; got {len(self.class_counts)}")
         if sum(self.class_counts) != self.samples:
             raise ValueError(f"class_counts {self.class_counts} do not sum to the {self.samples} samples")
+        if self.shards_sha256 and len(self.shards_sha256) != self.shards:
+            found = len(self.shards_sha256)
+            raise ValueError(f"shards_sha256 must have one for each of {self.shards}; got {found}")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

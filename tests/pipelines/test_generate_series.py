@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import shapely
 
+from dlts_beam import samples_folder
 from dlts_beam.records import RecordLayout, decode_days, decode_series, unpack_valid
-from dlts_beam.spec import sample_id
+from dlts_beam.spec import sample_id, shard_name
 from tests.helpers import TRANSFORM, UTM, make_series, pixel_centres, random_cube, write_points
 from tests.pipelines.sampling import SampledScene, make_scene, records_of, rejected_of, run, spec_of
 
@@ -66,6 +67,8 @@ def test_samples_are_what_plain_numpy_cuts_out(scene, patch: int):
         assert record["kept/plot"].decode() == f"plot {record['feature']}"
     np.testing.assert_array_equal(decode_days([records[0]["days"]], layout)[0], series.days)
     assert sum(spec.class_counts) == len(records) == spec.candidates.used
+    found = digests(folder / "out")
+    assert spec.shards_sha256 == tuple(found[shard_name(n, spec.shards)] for n in range(spec.shards))
 
 
 def test_tensorflow_reads_the_files(scene):
@@ -117,7 +120,8 @@ def test_killed_at_any_point_and_run_again_it_gives_the_same_bytes(scene, monkey
 
     def killing(call, left: list[int]):
         def wrapped(path: str, *more):
-            if str(out) in path and "tmp-" not in path:
+            # The lock of a killed process goes with it.
+            if str(out) in path and "tmp-" not in path and not path.endswith(".lock"):
                 left[0] -= 1
                 if left[0] < 0:
                     raise Killed
@@ -143,6 +147,41 @@ def test_killed_at_any_point_and_run_again_it_gives_the_same_bytes(scene, monkey
     (out / "notes.txt").unlink()
     assert sorted(path.name for path in out.iterdir()) == sorted(whole)
     assert digests(out) == whole
+
+
+def test_two_runs_never_write_one_folder(
+    scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    folder, _, _ = scene
+    assert run(folder) == 0
+    first = digests(folder / "out")
+    second: list[int] = []
+
+    def at_the_end(*arguments) -> None:
+        if not second:  # the other run comes when this one is about to complete the folder
+            second.append(-1)
+            second.append(run(folder, "--min-valid", "4"))
+        complete(*arguments)
+
+    complete = samples_folder.complete_folder
+    monkeypatch.setattr(samples_folder, "complete_folder", at_the_end)
+    capsys.readouterr()
+    assert run(folder) == 0
+    assert second == [-1, 1]
+    told = f"error: {folder / 'out'} is being written by another run (process {os.getpid()} on "
+    assert capsys.readouterr().err.startswith(told)
+    assert digests(folder / "out") == first  # and no lock
+
+
+def test_what_a_killed_run_had_begun_to_write_goes(scene):
+    folder, _, _ = scene
+    assert run(folder) == 0
+    first = digests(folder / "out")
+    for name in ("samples-00000-of-00001.tfrecord.gz", "quality.csv", "notes.txt"):
+        (folder / "out" / f".tmp-0a1b2c3d-{name}").write_text("half")
+    assert run(folder) == 0
+    (folder / "out" / ".tmp-0a1b2c3d-notes.txt").unlink()  # is not ours
+    assert digests(folder / "out") == first
 
 
 def test_everything_is_accounted_for(tmp_path: Path):

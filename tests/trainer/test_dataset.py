@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,6 +183,28 @@ def test_records_that_disagree_with_the_spec_are_named(tmp_path: Path) -> None:
     (tmp_path / "samples.json").write_text(replace(fake.spec, class_counts=(4, 6)).to_json())
     with pytest.raises(DltsError, match="samples per class"):
         read_samples([folder])
+
+
+def test_shards_of_another_run_are_refused_though_all_counts_are_the_same(tmp_path: Path) -> None:
+    fake = make_fake((5, 5))
+    folder, other = write_fake(tmp_path / "a", fake), write_fake(tmp_path / "b", make_fake((5, 5), seed=1))
+    shards = [shard_name(number, 2) for number in range(2)]
+    digests = tuple(hashlib.sha256((Path(folder) / shard).read_bytes()).hexdigest() for shard in shards)
+    spec = replace(fake.spec, shards_sha256=digests)
+    (tmp_path / "a/samples.json").write_text(spec.to_json())
+    assert read_samples([folder]).spec.shards_sha256 == digests
+    shutil.copy(Path(other) / shards[1], Path(folder) / shards[1])
+    told = r"samples-00001-of-00002\.tfrecord\.gz is not the file that samples\.json was written for: two"
+    with pytest.raises(DltsError, match=told):
+        read_samples([folder])
+
+
+def test_a_folder_from_before_shards_had_digests_is_read(tmp_path: Path) -> None:
+    folder = write_fake(tmp_path, make_fake((5, 5)))
+    written = json.loads((tmp_path / "samples.json").read_text())
+    assert written.pop("shards_sha256") == []
+    (tmp_path / "samples.json").write_text(json.dumps(written))
+    assert len(read_samples([folder])) == 10
 
 
 def test_a_sample_twice_in_a_folder_is_refused(tmp_path: Path) -> None:

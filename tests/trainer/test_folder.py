@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.helpers import make_fake, write_fake
+from trainer import run
 from trainer.__main__ import main
 from trainer.folder import ModelFolder
 
@@ -67,3 +68,41 @@ def test_a_wrong_flag_leaves_a_finished_model_as_it_is(
     assert told in found.err
     assert "is replaced" not in found.out
     assert files(tmp_path / "m") == before
+
+
+def test_what_a_killed_training_had_begun_to_write_goes(tmp_path: Path) -> None:
+    fill(tmp_path, "model.json", "serving/loss/model.onnx", ".tmp-0a1b2c3d-notes.txt")
+    before = files(tmp_path)
+    begun = ("checkpoint.npz", "loss_model.keras", "model.json", "splits.csv", "metrics.json")
+    fill(tmp_path, *(f".tmp-0a1b2c3d-{name}" for name in begun), "serving/loss/.tmp-0a1b2c3d-model.onnx")
+    ModelFolder(str(tmp_path)).clear_leftovers("checkpoint.npz")
+    assert files(tmp_path) == before
+
+
+def test_a_second_training_is_kept_out_of_the_folder_until_the_first_has_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_fake(tmp_path / "s", make_fake((12, 12)))
+    flags = ["-i", str(tmp_path / "s"), "-o", str(tmp_path / "m"), "--model", "lstm", "-e", "1"]
+    fill(tmp_path / "m", "splits.csv", *LEFT)
+    before = files(tmp_path / "m")
+    with ModelFolder(str(tmp_path / "m")).locked():
+        assert main([*flags, "--no-random-forest"]) == 1
+        assert "is being written by another run (process " in capsys.readouterr().err
+    assert files(tmp_path / "m") == before
+
+
+def test_the_folder_is_held_from_the_first_file_to_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fake(tmp_path / "s", make_fake((12, 12)))
+    held: list[bool] = []
+
+    def note(*_: object) -> None:
+        held.append((tmp_path / "m/model.json.lock").exists())
+
+    monkeypatch.setattr(run, "fit_splits", note)
+    monkeypatch.setattr(run, "_write", note)
+    assert main(["-i", str(tmp_path / "s"), "-o", str(tmp_path / "m"), "--model", "lstm"]) == 0
+    assert held == [True, True]
+    assert set(files(tmp_path / "m")) == {"splits.csv"}

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from trainer import __main__ as entry
 from trainer import start
 
 
@@ -34,3 +35,25 @@ def test_what_was_held_back_is_dropped_where_it_succeeds(capfd: pytest.CaptureFi
         os.write(2, b"looking for a GPU\n")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
+
+
+@pytest.mark.parametrize("status", [0, 1, 130])
+def test_the_process_ends_with_the_commands_status(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "main", lambda: status)
+    with pytest.raises(SystemExit) as left:
+        entry.run()
+    assert left.value.code == status
+
+
+def test_a_crash_has_a_status_that_no_refusal_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> int:
+        raise MemoryError("no room on the GPU")
+
+    monkeypatch.setattr(entry, "load_tensorflow", fail)
+    monkeypatch.setattr(sys, "argv", ["trainer", "-i", "samples", "-o", "model"])
+    with pytest.raises(SystemExit) as left:
+        entry.run()
+    assert left.value.code == entry.CRASHED == 70
+    assert capsys.readouterr().err.endswith("MemoryError: no room on the GPU\n")

@@ -11,10 +11,12 @@ import pytest
 
 from dlts_beam import storage
 from dlts_beam.acquisitions.settings import SeriesSettings
+from dlts_beam.beam import series
 from dlts_beam.beam.runner import parse_options, run_pipeline
 from dlts_beam.beam.series import ReadHeader, WriteSeries
 from dlts_beam.errors import DltsError
 from dlts_beam.io.raster.headers import read_header
+from dlts_beam.io.raster.vrt import write_vrts
 from dlts_beam.spec.series import Reading, SeriesSpec
 from tests.images import plan, write_image
 
@@ -65,6 +67,26 @@ def test_a_series_that_cannot_be_written_leaves_the_one_that_is_there(tmp_path: 
     with pytest.raises(ValueError, match="JSON"):
         WriteSeries(str(tmp_path / "o"), endless)._check_and_write(records)
     assert {path.name: path.read_bytes() for path in (tmp_path / "o").iterdir()} == before
+
+
+def test_a_second_run_is_kept_out_while_the_first_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_image(tmp_path / "i" / "20180812.tif", np.ones((3, 4), np.uint8))
+    settings = SeriesSettings(root=str(tmp_path / "i"))
+    records = [read_header(entry) for entry in storage.list_files(tmp_path / "i")]
+    writing = WriteSeries(str(tmp_path / "o"), settings)
+    told: list[str] = []
+
+    def write_with_another(spec: SeriesSpec, folder: str) -> None:
+        if not told:
+            with pytest.raises(DltsError) as refusal:
+                writing._check_and_write(records)
+            told.append(str(refusal.value))
+        write_vrts(spec, folder)
+
+    monkeypatch.setattr(series, "write_vrts", write_with_another)
+    writing._check_and_write(records)
+    assert told[0].startswith(f"{tmp_path / 'o'} is being written by another run (process ")
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["series.json", "ts_b1.vrt"]
 
 
 def test_reading_a_header_raises_nothing(tmp_path: Path):

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-#: (method, path with query, body) -> (status, answer): JSON, or text as it is.
+#: (method, path with query, body) -> (status, answer): JSON, text as it is, or an iterator of texts that are
+#: sent as they come.
 Answer = Callable[[str, str, Any], tuple[int, Any]]
 
 
@@ -22,6 +23,12 @@ def serving(answer: Answer) -> Iterator[str]:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
             status, found = answer(self.command, self.path, body)
+            if isinstance(found, Iterator):
+                self.send_response(status)
+                self.end_headers()
+                for piece in found:
+                    self.wfile.write(piece.encode())
+                return
             content = found.encode() if isinstance(found, str) else json.dumps(found).encode()
             self.send_response(status)
             kind = "text/plain" if isinstance(found, str) else "application/json"

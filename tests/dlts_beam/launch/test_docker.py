@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,8 @@ from dlts_beam.errors import DltsError
 from dlts_beam.launch import docker
 from tests.dlts_beam.launch.test_job import job_of
 
-# Notes every call; "run" ends with the statuses in the file STATUS, one after the other.
+# Notes every call; "run" ends with the statuses in the file "statuses", one after the other, or, with a file
+# "slow", when it is told to stop.
 STAND_IN = """#!/bin/sh
 here=$(dirname "$0")
 echo "$*" >> "$here/calls"
@@ -22,9 +26,15 @@ case "$1" in
   image) test -e "$here/image" || exit 1 ;;
   run)
     echo "epoch 1"
+    if test -e "$here/slow"; then
+      while ! test -e "$here/stopped"; do sleep 0.05; done
+      echo "the container has ended"
+      exit 143
+    fi
     status=$(head -n 1 "$here/statuses" 2>/dev/null)
     sed -i 1d "$here/statuses" 2>/dev/null
     exit "${status:-0}" ;;
+  stop) touch "$here/stopped" ;;
 esac
 """
 
@@ -125,17 +135,57 @@ def test_the_container_runs_and_its_lines_come_to_the_terminal(
 
 
 def test_a_killed_container_is_started_again(stand_in: Path, tmp_path: Path) -> None:
-    (stand_in / "statuses").write_text("137\n143\n0\n")
+    (stand_in / "statuses").write_text("137\n139\n70\n0\n")
     said = start(tmp_path)
     assert [line.partition(":")[0] for line in said] == [
         "dlts-train-1 was killed (exit status 137)",
-        "dlts-train-1 was killed (exit status 143)",
+        "dlts-train-1 was killed (exit status 139)",
+        "dlts-train-1 crashed (exit status 70)",
     ]
-    assert calls(stand_in).count("run") == 3
+    assert calls(stand_in).count("run") == 4
+
+
+@pytest.mark.parametrize("status", [130, 143])
+def test_a_container_that_somebody_stopped_stays_stopped(stand_in: Path, tmp_path: Path, status: int) -> None:
+    (stand_in / "statuses").write_text(f"{status}\n0\n")
+    with pytest.raises(DltsError, match=r"^the training in dlts-train-1 was stopped\. The same command goes"):
+        start(tmp_path)
+    assert calls(stand_in).count("run") == 1
+
+
+LAUNCH = """
+import sys
+from dlts_beam.command import guarded
+from dlts_beam.launch import docker
+from tests.dlts_beam.launch.test_job import job_of
+
+job = job_of("-i", sys.argv[1], "-o", sys.argv[1] + "/model")
+sys.exit(guarded(lambda: docker.run(docker.make_request(job, None), job, print, follow=True)))
+"""
 
 
 @pytest.mark.parametrize(
-    ("statuses", "restarts", "runs"), [("1\n", 3, 1), ("137\n" * 9, 2, 3), ("137\n", 0, 1)]
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
+)
+def test_who_ends_the_launcher_ends_the_training(
+    stand_in: Path, tmp_path: Path, number: int, status: int
+) -> None:
+    (stand_in / "slow").touch()
+    command = [sys.executable, "-c", LAUNCH, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline() == "epoch 1\n"
+        launcher.send_signal(number)
+        assert launcher.wait(60) == status
+        # The client was not killed: it came to its own end after the container's.
+        assert launcher.stdout.read() == "the container has ended\n"
+    assert calls(stand_in) == ["version", "image", "run", "stop"]
+    assert (stand_in / "calls").read_text().endswith("stop dlts-train-1\n")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "restarts", "runs"),
+    [("1\n", 3, 1), ("125\n", 3, 1), ("137\n" * 9, 2, 3), ("70\n" * 9, 1, 2), ("137\n", 0, 1)],
 )
 def test_a_refusal_is_final_and_so_is_the_last_start(
     stand_in: Path, tmp_path: Path, statuses: str, restarts: int, runs: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,36 @@ def test_a_pod_that_went_with_its_node_and_a_busy_cluster_do_not_end_the_watchin
     assert said[1:] == ["p2 goes on in the place of one that was lost", "epoch 7"]
 
 
+def test_a_log_that_falls_silent_is_asked_for_again_and_no_line_is_told_twice_or_lost(
+    kube_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes_cluster, "LOG_TIMEOUT", (5.0, 0.1))
+    ended = threading.Event()
+
+    def silent() -> Iterator[str]:
+        yield "epoch 1\nepo"
+        ended.wait(60)
+
+    class Silent(Cluster):
+        def __call__(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+            asked = sum(line.endswith("/log") for line in self.asked)
+            if "/log?" in path and asked < 5:  # urllib3 tries four times to get an answer
+                self.asked.append(path.partition("?")[0])
+                if asked < 4:
+                    ended.wait(60)
+                return 200, silent()
+            return super().__call__(method, path, body)
+
+    running = (None, [pod("p1", "Running")])
+    cluster = Silent(running, running, running, ("Complete", [pod("p1", "Succeeded")]))
+    cluster.logs = {"p1": "epoch 1\nepoch 2\n"}
+    try:
+        assert run(cluster, kube_config)[1:] == ["epoch 1", "epoch 2"]
+    finally:
+        ended.set()
+    assert sum(line.endswith("/log") for line in cluster.asked) == 7
+
+
 def test_a_job_that_fails_is_told_with_its_reason(kube_config: Any) -> None:
     cluster = Cluster(("Failed", [pod("p1", "Failed")]))
     cluster.logs = {"p1": "error: there is no samples.json\n"}
@@ -285,6 +316,23 @@ def test_of_several_workers_the_first_one_is_heard(kube_config: Any) -> None:
         "POST /api/v1/namespaces/default/services", "POST /apis/batch/v1/namespaces/default/jobs",
     ]  # fmt: skip
     assert cluster.asked[-1] == "DELETE /api/v1/namespaces/default/services/dlts-train-1"
+
+
+@pytest.mark.parametrize(("status", "deleted"), [(409, True), (503, False)])
+def test_a_job_that_is_refused_leaves_no_service_behind(kube_config: Any, status: int, deleted: bool) -> None:
+    class Refusing(Cluster):
+        def __call__(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+            found = super().__call__(method, path, body)
+            if method == "POST" and path.endswith("/jobs"):
+                return status, {"kind": "Status", "message": "no"}
+            return found
+
+    cluster = Refusing((None, []))
+    with pytest.raises(DltsError, match=f"\\({status}\\): no$"):
+        run(cluster, kube_config, workers=2)
+    # Without a clear answer the job may be there.
+    delete = "DELETE /api/v1/namespaces/default/services/dlts-train-1"
+    assert (cluster.asked[-1] == delete) is deleted
 
 
 def test_without_waiting_only_the_job_is_made(kube_config: Any) -> None:

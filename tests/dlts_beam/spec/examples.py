@@ -68,6 +68,7 @@ def make_samples_spec() -> SamplesSpec:
         features=Ledger(7, 6, {"outside": 1}),
         candidates=Ledger(6, 5, {"duplicate": 1}),
         kept=("farm",),
+        shards_sha256=("0f" * 32, "1e" * 32, "2d" * 32, "3c" * 32),
     )
 
 

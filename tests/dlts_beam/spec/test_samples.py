@@ -23,6 +23,7 @@ def test_ledger_must_balance():
         ({"patch": -1}, "patch must be odd"),
         ({"class_counts": (5,)}, "class_counts must name every class; got 1"),
         ({"class_counts": (2, 2)}, "do not sum to the 5 samples"),
+        ({"shards_sha256": ("0f" * 32,)}, "shards_sha256 must have one for each of 4; got 1"),
     ],
 )
 def test_samples_refuse(changes: dict[str, object], message: str):
