@@ -74,5 +74,7 @@ def _flocked(path: str, what: str) -> Iterator[None]:
             os.pwrite(descriptor, holder.describe_me(), 0)
         yield
     finally:
-        _local.remove(path)
-        os.close(descriptor)
+        try:
+            _local.remove(path)
+        finally:
+            os.close(descriptor)
