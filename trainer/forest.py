@@ -121,4 +121,4 @@ def _at_most(places: NDArray[np.int64]) -> NDArray[np.int64]:
 def _flat(series: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
     """The centre's series, all dates and bands as one vector: (n, T * B)."""
     middle = series.shape[2] // 2
-    return np.asarray(series[places][:, :, middle, middle]).reshape(len(places), -1)
+    return np.asarray(series[:, :, middle, middle][places]).reshape(len(places), -1)  # no patch is copied

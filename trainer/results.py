@@ -127,12 +127,12 @@ def wrong_section(
     if not len(wrong):
         return ""
     middle = prepared.shape[2] // 2
+    centres = prepared[:, :, middle, middle]  # a view: no patch is copied
     means = {}
     for k in sorted({*predictions.truth[wrong].tolist(), *predictions.predicted[wrong].tolist()}):
-        of_class = np.asarray(prepared[np.flatnonzero(training & (samples.class_ids == k))[:MOST_MEANT]])
-        of_class = of_class[:, :, middle, middle]
+        of_class = np.asarray(centres[np.flatnonzero(training & (samples.class_ids == k))[:MOST_MEANT]])
         means[k] = of_class.mean(axis=0) if len(of_class) else np.full(of_class.shape[1:], np.nan)
-    spread = np.asarray(prepared[np.flatnonzero(training)[:MOST_MEANT]]).std(axis=(0, 1, 2, 3))
+    spread = np.asarray(centres[np.flatnonzero(training)[:MOST_MEANT]]).std(axis=(0, 1))
     drawn, rows = [], []
     for m in wrong.tolist():
         place, truth, got = (
@@ -146,7 +146,7 @@ def wrong_section(
         drawn.append(
             plots.WrongSample(
                 f"{name}: {classes.names[truth]}, taken for {classes.names[got]}",
-                np.asarray(prepared[place])[:, middle, middle, band],
+                np.asarray(centres[place, :, band]),
                 bands[band],
                 (classes.names[truth], means[truth][:, band], classes.rows[truth].colour),
                 (classes.names[got], means[got][:, band], classes.rows[got].colour),
