@@ -21,6 +21,7 @@ from trainer.progress import set_branches
 from trainer.results import forest_summary, measured
 from trainer.setup import Setup, fit_splits, say
 from trainer.split import assign_folds, assign_splits, leave_out
+from trainer.weights import check_weights
 
 
 def check_folds(setup: Setup, args: argparse.Namespace) -> None:
@@ -83,7 +84,7 @@ def _fold_splits(setup: Setup, args: argparse.Namespace) -> Iterator[tuple[str, 
     """The splits of every fold, by name.
 
     Raises:
-        DltsError: the samples cannot be cut so, or a class is missing where a fold trains.
+        DltsError: the samples cannot be cut so, or a class is missing or weighs nothing where a fold trains.
     """
     samples, seed = setup.samples, setup.settings.seed
     if args.leave_out is not None:
@@ -109,4 +110,5 @@ def _fold_splits(setup: Setup, args: argparse.Namespace) -> Iterator[tuple[str, 
                 f"without {name} there is no sample of {', '.join(missing)} to train on: choose fewer folds, "
                 "smaller groups or another column"
             )
+        check_weights(setup.quality, samples.class_ids, splits == "train", setup.spec.classes.names)
         yield name, splits
