@@ -193,9 +193,11 @@ def _model_spec(
 
 
 def _key(args: argparse.Namespace, setup: Setup, splits_csv: str) -> str:
-    """Names a training: the same flags on the same samples with the same software."""
+    """Names a training: the same flags on the same samples, weighed the same, with the same software."""
     samples = hashlib.sha256("\n".join(setup.samples.ids.tolist()).encode()).hexdigest()
-    parts = [_flags(args), setup.config, setup.spec, samples, splits_csv, _versions()]
+    specs = [part.spec for part in setup.samples.parts]
+    weights = hashlib.sha256(setup.quality.tobytes()).hexdigest()
+    parts = [_flags(args), setup.config, setup.spec, specs, samples, splits_csv, weights, _versions()]
     return digest_of(parts)
 
 

@@ -185,7 +185,8 @@ def _study_name(args: argparse.Namespace, setup: Setup, splits: NDArray[np.str_]
     of_samples = splits_table(setup.samples, splits, setup.spec.classes.names)
     weights = hashlib.sha256(setup.quality.tobytes()).hexdigest()
     flags = {name: value for name, value in vars(args).items() if name not in NOT_IN_NAME}
-    return digest_of([flags, setup.config, setup.spec, of_samples, weights])
+    specs = [part.spec for part in setup.samples.parts]
+    return digest_of([flags, setup.config, setup.spec, specs, of_samples, weights])
 
 
 def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, float]:

@@ -6,14 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.trainer.helpers import make_fake, write_fake
+from trainer import run, tune
 from trainer.__main__ import main
+from trainer.cli import parse_args
 from trainer.folder import ModelFolder
+from trainer.setup import make_setup, split_samples
 
 
 @pytest.mark.parametrize(
@@ -53,3 +57,32 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
             np.testing.assert_array_equal(left, right)
     onnx = [(tmp_path / run / "serving" / "loss" / "model.onnx").read_bytes() for run in ("killed", "whole")]
     assert onnx[0] == onnx[1]
+
+
+def test_what_trains_is_part_of_what_a_checkpoint_and_a_search_are_known_by(tmp_path: Path) -> None:
+    """The second folder's series and the weights count; a quality that is not used does not."""
+    fakes = [make_fake((20, 20), seed=seed) for seed in (0, 1)]
+    folders = [write_fake(tmp_path / str(seed), fake) for seed, fake in enumerate(fakes)]
+    flags = ["-i", folders[0], "-i", folders[1], "-o", str(tmp_path / "m"), "--model", "mlp"]
+
+    def weigh(least: float) -> None:
+        for folder, fake in zip(folders, fakes, strict=True):
+            lines = [f"{name},{least if k % 2 else 1}" for k, name in enumerate(fake.ids)]
+            (Path(folder) / "quality.csv").write_text("\n".join(["id,quality", *lines]))
+
+    def names(*more: str) -> tuple[str, str]:
+        args = parse_args([*flags, *more])
+        setup = make_setup(args)
+        splits = split_samples(setup, args)
+        return run._key(args, setup, ""), tune._study_name(args, setup, splits)
+
+    weigh(0.5)
+    plain, weighed = names(), names("--quality-weights")
+    assert names("--quality-weights") == weighed
+    weigh(0.25)
+    assert names() == plain
+    for ours, theirs in zip(names("--quality-weights"), weighed, strict=True):
+        assert ours != theirs
+    write_fake(tmp_path / "1", replace(fakes[1], spec=replace(fakes[1].spec, series="1" * 64)))
+    for ours, theirs in zip(names(), plain, strict=True):
+        assert ours != theirs
