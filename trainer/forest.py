@@ -27,8 +27,9 @@ def forest_predictions(
 ) -> NDArray[np.int64]:
     """Class ids of the test samples by a forest of 500 trees.
 
-    It sees the centre's prepared series, all dates and bands as one flat vector, of the training and the
-    validation samples: it has no epochs to choose, so it may learn from both.
+    It sees the centre's prepared series, all dates and bands as one flat vector, of the training samples.
+    Those of a validation split may be among them where others are measured: it has no epochs to choose, so it
+    may learn from both.
     """
     from sklearn.ensemble import RandomForestClassifier
 

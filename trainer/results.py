@@ -64,11 +64,16 @@ def measured(
     groups: NDArray[np.str_],
     names: Sequence[str],
     seed: int,
+    unseen: bool = True,
 ) -> dict[str, Any]:
-    """All measures with their intervals; ``note`` and ``caution`` say what these do not."""
+    """All measures with their intervals; ``note`` and ``caution`` say what these do not.
+
+    Samples that the model was trained or chosen on, which are not ``unseen``, get no note: they tell nothing
+    of others.
+    """
     found = evaluate.metrics(evaluate.confusion_matrix(truth, predicted, len(names)), names)
     independent = len(np.unique(groups))
-    if found["overall_accuracy"]["value"] == 1:
+    if unseen and found["overall_accuracy"]["value"] == 1:
         found["note"] = bootstrap.flawless(independent)
     caution = bootstrap.caution(independent)
     if caution is not None:

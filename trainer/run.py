@@ -38,6 +38,10 @@ from trainer.setup import Fitted, Setup, check_buildable, fit_splits, make_setup
 from trainer.workers import weights_digest
 
 CHECKED_SAMPLES = 256  # real samples on which the serving models are compared with Keras
+NO_FOREST = (
+    "no random forest stands beside the model: without a test and a validation split it could only be "
+    "measured on the samples that it learned from"
+)
 # Flags that say where things lie or how a run goes, not what comes out.
 NOT_SETTINGS = ("series_dir", "output_dir", "only_evaluate", "checkpoint_seconds", "members_given")
 
@@ -84,14 +88,14 @@ def train(args: argparse.Namespace) -> int:
         say(f"there is no test split: the figures below are of the {part} split and flatter")
     places = np.flatnonzero(splits == part)
     predictions = predict_samples(fitted.model, fitted.prepared, samples, places, setup.groups)
-    found = _measure(predictions, names, args.seed)
-    if args.random_forest:
-        known = np.flatnonzero((splits == "train") | (splits == "validation"))
-        forest = forest_predictions(fitted.prepared, samples.class_ids, known, places)
-        of_forest = measured(predictions.truth, forest, predictions.groups, names, args.seed)
-        found["random_forest"] = forest_summary(of_forest)
+    found = _measure(predictions, names, args.seed, part)
+    no_forest = args.random_forest and part == "train" and not cross_validated
+    if args.random_forest and part != "train":
+        found["random_forest"] = _forest_beside(fitted, setup, splits, part, predictions)
     found = {"split": part, "model": DEFAULT_SAVED_MODEL, **found, **extra}
     say(evaluate.table(found))
+    if no_forest:
+        say(NO_FOREST)
     serving, digests = export_all(fitted, setup, folder, np.flatnonzero(splits == "train"))
     log_confusion(folder, found, names)
     training = splits == "train"
@@ -106,6 +110,7 @@ def train(args: argparse.Namespace) -> int:
     )
     sections = [
         *_cloud_note(fitted, training),
+        *([report.section("Random forest", f"<p>{NO_FOREST}.</p>")] if no_forest else []),
         wrong,
         history_section(fitted.reached),
         _settings_section(args, fitted.reached),
@@ -139,8 +144,21 @@ def export_all(
     return serving, digests
 
 
-def _measure(predictions: Predictions, names: Sequence[str], seed: int) -> dict[str, Any]:
-    return measured(predictions.truth, predictions.predicted, predictions.groups, names, seed)
+def _measure(predictions: Predictions, names: Sequence[str], seed: int, part: str) -> dict[str, Any]:
+    truth, predicted, groups = predictions.truth, predictions.predicted, predictions.groups
+    return measured(truth, predicted, groups, names, seed, unseen=part == "test")
+
+
+def _forest_beside(
+    fitted: Fitted, setup: Setup, splits: NDArray[np.str_], part: str, predictions: Predictions
+) -> dict[str, Any]:
+    """The measures of a random forest on the same samples, none of which it has learned from."""
+    samples, names = setup.samples, setup.spec.classes.names
+    known = (splits == "train") | ((splits == "validation") & (part != "validation"))
+    forest = forest_predictions(
+        fitted.prepared, samples.class_ids, np.flatnonzero(known), predictions.places
+    )
+    return forest_summary(measured(predictions.truth, forest, predictions.groups, names, setup.settings.seed))
 
 
 def _cloud_note(fitted: Fitted, training: NDArray[np.bool_]) -> list[str]:
