@@ -19,6 +19,11 @@ from trainer.progress import Progress
 if TYPE_CHECKING:
     import keras
 
+FLATTERING = {
+    "train": "Measured on the train split: the figures flatter.",
+    "validation": "Measured on the validation split: the figures flatter.",
+    "all": "Measured on samples that the model has used, for no others were given: the figures flatter.",
+}
 MOST_WRONG = 9
 MOST_MEANT = 20_000  # samples of which a class mean is taken
 
@@ -97,11 +102,11 @@ def write_results(
     """Write metrics.json, the confusion matrix and report.html, by default under a training's title."""
     folder.write_json(METRICS_JSON, found)
     matrix = np.array(found["confusion_matrix"]["values"])
-    png = plots.confusion_png(matrix, classes.names, f"{part} split, {found['samples']} samples")
+    png = plots.confusion_png(matrix, classes.names, report.samples_of(found["samples"], part))
     storage.write_bytes(folder.join(CONFUSION_PNG), png)
     colours = [row.colour for row in classes.rows]
     accuracy = report.accuracy_section(found, colours, part, png)
-    notes = [] if part == "test" else [report.note(f"Measured on the {part} split: the figures flatter.")]
+    notes = [report.note(FLATTERING[part])] if part in FLATTERING else []
     notes += [report.note(found[key]) for key in ("note", "caution") if key in found]
     storage.write_text(
         folder.join(REPORT_HTML),
@@ -172,7 +177,7 @@ def log_confusion(folder: ModelFolder, found: Mapping[str, Any], names: Sequence
     import tensorflow as tf
 
     matrix = np.array(found["confusion_matrix"]["values"])
-    png = plots.confusion_png(matrix, names, f"{found['split']} split, {found['samples']} samples")
+    png = plots.confusion_png(matrix, names, report.samples_of(found["samples"], found["split"]))
     with folder.log_folder() as logs, tf.summary.create_file_writer(f"{logs}/{found['split']}").as_default():
         tf.summary.image("confusion matrix", tf.io.decode_png(png, channels=3)[None], step=0)
 
