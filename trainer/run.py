@@ -17,7 +17,7 @@ from dlts_beam import __version__, storage
 from dlts_beam.spec import ModelSpec, ServingSpec, digest_of
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL, SAVED_MODELS
 from trainer import evaluate, report, seen, split, statistics
-from trainer.crossval import check_folds, cross_validate
+from trainer.crossval import FOLDS, check_folds, cross_validate
 from trainer.export import export_serving, serving_digest
 from trainer.folder import REPORT_HTML, ModelFolder
 from trainer.forest import forest_predictions
@@ -73,7 +73,7 @@ def train(args: argparse.Namespace) -> int:
                 say(f"the model of an earlier training in {folder.path} is replaced")
             folder.discard()
         storage.write_text(folder.join(split.SPLITS_CSV), splits_csv)
-    extra = {"cross_validation": cross_validate(setup, args)} if cross_validated else {}
+    extra = {"cross_validation": cross_validate(setup, args, folder, key)} if cross_validated else {}
 
     fitted = fit_splits(setup, splits, folder, say, key)
     if setup.devices.workers > 1:
@@ -117,6 +117,8 @@ def train(args: argparse.Namespace) -> int:
     ]
     write_results(folder, found, setup.spec.classes, part, sections)
     folder.write_spec(_model_spec(args, setup, fitted, serving, digests, found))
+    for unfinished in (CHECKPOINT, FOLDS):
+        storage.remove(folder.join(unfinished))
     say(f"model folder: {folder.path}\nreport: {folder.join(REPORT_HTML)}")
     return 0
 
