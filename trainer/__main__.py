@@ -10,6 +10,7 @@ from typing import NoReturn
 from dlts_beam.command import guarded
 from trainer.cli import build_parser, parse_args
 from trainer.evaluate import table
+from trainer.quiet import softmax_of_one_step
 from trainer.start import load_tensorflow
 
 # What the launcher uses of the trainer besides running it.
@@ -29,10 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.only_evaluate:
             from trainer.only_evaluate import evaluate_only
 
-            return evaluate_only(args)
+            with softmax_of_one_step():
+                return evaluate_only(args)
         from trainer.run import train
 
-        return train(args)
+        with softmax_of_one_step():
+            return train(args)
 
     return guarded(work)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from trainer import evaluate
 REPLICATES = 1000
 LEVEL = (2.5, 97.5)
 FEW_GROUPS = 10  # below so many the bootstrap's intervals are too narrow to be relied on
-_AT_ONCE = 50  # replicates drawn together
 
 
 def resampled(
@@ -23,45 +22,48 @@ def resampled(
     classes: int,
     seed: int,
     replicates: int = REPLICATES,
-) -> NDArray[np.int64]:
-    """int64 (R, K, K): confusion matrices of test sets drawn with replacement, group by group.
+) -> Iterator[NDArray[np.int64]]:
+    """Confusion matrices, int64 (K, K), of test sets drawn with replacement, group by group.
 
     Samples of one group (a block, a polygon, a pixel) are drawn together: they are not independent, and an
     interval that took them for such would be too narrow. Of fewer than two groups there is nothing to draw,
-    and R is 0.
+    and no matrix comes. They come one by one, for those of many classes would fill the memory.
     """
     names, group_of = np.unique(groups, return_inverse=True)
     if len(names) < 2:
-        return np.zeros((0, classes, classes), np.int64)
-    cells = np.zeros((len(names), classes * classes))
-    np.add.at(cells, (group_of, truth * classes + predicted), 1)
+        return
+    # A group holds few of the cells: only those that are not empty are counted.
+    places = group_of * classes**2 + truth * classes + predicted
+    places, counts = np.unique(places, return_counts=True)
+    group_of, cells = np.divmod(places, classes**2)
     generator = np.random.default_rng(seed)
-    parts = []
-    for start in range(0, replicates, _AT_ONCE):
-        count = min(_AT_ONCE, replicates - start)
-        draws = generator.integers(0, len(names), (count, len(names)))
-        times = np.stack([np.bincount(draw, minlength=len(names)) for draw in draws])
-        parts.append(times @ cells)
-    return np.rint(np.concatenate(parts)).astype(np.int64).reshape(replicates, classes, classes)
+    for _ in range(replicates):
+        draw = generator.integers(0, len(names), len(names))
+        times = np.bincount(draw, minlength=len(names))
+        drawn = np.bincount(cells, weights=counts * times[group_of], minlength=classes**2)
+        yield drawn.astype(np.int64).reshape(classes, classes)
 
 
-def add_intervals(found: dict[str, Any], matrices: NDArray[np.int64]) -> dict[str, Any]:
+def add_intervals(found: dict[str, Any], matrices: Iterable[NDArray[np.int64]]) -> dict[str, Any]:
     """The measures of ``evaluate.metrics`` with ``low`` and ``high`` beside each ``value``.
 
-    Both are None where nothing was drawn, and where a measure is not defined.
+    Both are None where nothing was drawn, and where a measure is not defined. Of each matrix only its
+    measures are kept.
     """
-    whole = {
-        "overall_accuracy": [evaluate.overall_accuracy(matrix) for matrix in matrices],
-        "kappa": [evaluate.kappa(matrix) for matrix in matrices],
-        "macro_f1": [evaluate.macro_f1(matrix) for matrix in matrices],
-    }
-    per_class = [evaluate.class_measures(matrix) for matrix in matrices]
+    whole: dict[str, list[float]] = {"overall_accuracy": [], "kappa": [], "macro_f1": []}
+    per_class: dict[str, list[NDArray[np.float64]]] = {"precision": [], "recall": [], "f1": []}
+    for matrix in matrices:
+        whole["overall_accuracy"].append(evaluate.overall_accuracy(matrix))
+        whole["kappa"].append(evaluate.kappa(matrix))
+        whole["macro_f1"].append(evaluate.macro_f1(matrix))
+        for measure, values in evaluate.class_measures(matrix).items():
+            per_class[measure].append(values)
     out = found | {name: _entry(found[name], values) for name, values in whole.items()}
     out["classes"] = {
         name: row
         | {
-            measure: _entry(row[measure], [one[measure][k] for one in per_class])
-            for measure in ("precision", "recall", "f1")
+            measure: _entry(row[measure], [values[k] for values in drawn])
+            for measure, drawn in per_class.items()
         }
         for k, (name, row) in enumerate(found["classes"].items())
     }

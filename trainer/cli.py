@@ -153,7 +153,8 @@ def _add_training_flags(parser: argparse.ArgumentParser) -> None:
     add("--quality-weights", action="store_true", help="let samples weigh by their quality")
     add("--jitter", type=float, default=0.0, metavar="F",
         help="noise on training values, in standard deviations of the band")
-    add("--time-shift", type=int, default=0, metavar="N", help="shift training series by up to N time steps")
+    add("--time-shift", type=int, default=0, metavar="N",
+        help="shift training series by up to N time steps, fewer than there are")
     add("--drop-dates", type=float, default=0.0, metavar="F", help="share of dates dropped in training")
     add("--mixed-precision", action="store_true", help="float16 arithmetic, for GPUs")
     add("--devices", metavar="NAMES", help="such as GPU:0,GPU:1 or CPU (default: all GPUs, else the CPU)")

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import io
+import itertools
+import json
 import tempfile
+import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from dlts_beam import storage
 from dlts_beam.errors import DltsError
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL
 from trainer import evaluate
@@ -21,6 +28,23 @@ from trainer.progress import set_branches
 from trainer.results import forest_summary, measured
 from trainer.setup import Setup, fit_splits, say
 from trainer.split import assign_folds, assign_splits, leave_out
+from trainer.weights import check_weights
+
+FOLDS = "folds.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class _Folds:
+    """What the finished folds found.
+
+    Attributes:
+        rows: one per fold, as the report has them.
+        predicted, forest: int64 (n,), class ids; -1 for samples of folds to come.
+    """
+
+    rows: list[dict[str, Any]]
+    predicted: NDArray[np.int64]
+    forest: NDArray[np.int64]
 
 
 def check_folds(setup: Setup, args: argparse.Namespace) -> None:
@@ -36,8 +60,13 @@ def check_folds(setup: Setup, args: argparse.Namespace) -> None:
         pass
 
 
-def cross_validate(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
+def cross_validate(
+    setup: Setup, args: argparse.Namespace, folder: ModelFolder, key: str
+) -> dict[str, Any]:
     """Train and test once per fold of ``--folds`` or ``--leave-out``; measures of the pooled predictions.
+
+    What each fold found is kept in the folder under the key that names the training, so that after a kill the
+    next fold comes: whoever brings the training to its end removes that file.
 
     Returns:
         The measures with intervals, ``folds``, and ``random_forest`` unless it is switched off.
@@ -46,10 +75,12 @@ def cross_validate(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
         DltsError: the samples cannot be cut so, or a training failed.
     """
     samples, names = setup.samples, setup.spec.classes.names
-    predicted = np.full(len(samples), -1)
-    forest = np.full(len(samples), -1)
-    told: list[dict[str, Any]] = []
-    for name, splits in _fold_splits(setup, args):
+    path = folder.join(FOLDS)
+    kept = _load_folds(path, key) or _Folds([], np.full(len(samples), -1), np.full(len(samples), -1))
+    told, predicted, forest = kept.rows, kept.predicted, kept.forest
+    if told:
+        say(f"going on after {told[-1]['fold']}, where an earlier run was stopped")
+    for name, splits in itertools.islice(_fold_splits(setup, args), len(told), None):
         with tempfile.TemporaryDirectory(prefix="dlts-fold-") as scratch:
             fitted = fit_splits(setup, splits, ModelFolder(scratch), log=lambda line: None)
         set_branches(branches_of(fitted.model), fitted.reached, DEFAULT_SAVED_MODEL)
@@ -66,6 +97,9 @@ def cross_validate(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
             line += f", random forest {of_forest:.4f}"
         say(line)
         told.append(row)
+        if setup.devices.is_chief:
+            _save_folds(path, key, kept)
+        keras.backend.clear_session()  # the next model's layers get the names that they have without folds
     groups = setup.groups if args.leave_out is None else sample_groups(samples, args.leave_out)
     found = measured(samples.class_ids, predicted, groups, names, setup.settings.seed)
     if args.random_forest:
@@ -79,11 +113,35 @@ def cross_validate(setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
     return {"how": how, "folds": told, **found}
 
 
+def _save_folds(path: str, key: str, folds: _Folds) -> None:
+    """Write them whole or not at all; ``key`` tells which training they belong to."""
+    meta = np.frombuffer(json.dumps({"key": key, "rows": folds.rows}).encode(), np.uint8)
+    file = io.BytesIO()
+    np.savez(file, meta=meta, predicted=folds.predicted, forest=folds.forest)
+    storage.write_bytes(path, file.getvalue())
+
+
+def _load_folds(path: str, key: str) -> _Folds | None:
+    """What an interrupted training kept; None where there is nothing, or that of another training.
+
+    Raises:
+        DltsError: the file is damaged.
+    """
+    if not storage.exists(path):
+        return None
+    try:
+        with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as file:
+            meta = json.loads(file["meta"].tobytes())
+            return _Folds(meta["rows"], file["predicted"], file["forest"]) if meta["key"] == key else None
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise DltsError(f"{path} is damaged: remove it, and the folds start from the beginning") from error
+
+
 def _fold_splits(setup: Setup, args: argparse.Namespace) -> Iterator[tuple[str, NDArray[np.str_]]]:
     """The splits of every fold, by name.
 
     Raises:
-        DltsError: the samples cannot be cut so, or a class is missing where a fold trains.
+        DltsError: the samples cannot be cut so, or a class is missing or weighs nothing where a fold trains.
     """
     samples, seed = setup.samples, setup.settings.seed
     if args.leave_out is not None:
@@ -109,4 +167,5 @@ def _fold_splits(setup: Setup, args: argparse.Namespace) -> Iterator[tuple[str, 
                 f"without {name} there is no sample of {', '.join(missing)} to train on: choose fewer folds, "
                 "smaller groups or another column"
             )
+        check_weights(setup.quality, samples.class_ids, splits == "train", setup.spec.classes.names)
         yield name, splits

@@ -26,6 +26,7 @@ from trainer.progress import (
     Progress,
     Weights,
     capture,
+    finished,
     load_checkpoint,
     restore,
     save_checkpoint,
@@ -60,7 +61,9 @@ def fit_model(
         settings: how.
         folder: where to.
         log: takes one line per epoch.
-        key: names this training: a checkpoint in the folder is taken up if it bears the same key.
+        key: names this training: a checkpoint in the folder is taken up if it bears the same key. With a key,
+            a last checkpoint stays when all is trained, so that what comes after needs no second training:
+            whoever brings that to its end removes it.
         devices: what shares each batch; the model was built in their scope.
 
     Raises:
@@ -73,7 +76,10 @@ def fit_model(
     path = folder.join(CHECKPOINT)
     state = load_checkpoint(path, key)
     done = list(state.done) if state else []
-    if state:
+    if state and state.is_finished:
+        log("an earlier run was stopped after its training: going on with what comes next")
+        done, state = [*done, state.current], None
+    elif state:
         reached = len(state.current.history)
         where = f" of {state.current.branch}" if len(branches) > 1 else ""
         log(f"going on after epoch {reached}{where}, where an earlier run was stopped")
@@ -114,7 +120,10 @@ def fit_model(
     set_branches(branches, done, "last")
     if devices.is_chief:
         write_models(model, branches, done, folder)
-        storage.remove(path)
+        if key:
+            save_checkpoint(path, key, finished(done))
+        else:
+            storage.remove(path)
     return done
 
 

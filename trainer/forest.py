@@ -27,8 +27,9 @@ def forest_predictions(
 ) -> NDArray[np.int64]:
     """Class ids of the test samples by a forest of 500 trees.
 
-    It sees the centre's prepared series, all dates and bands as one flat vector, of the training and the
-    validation samples: it has no epochs to choose, so it may learn from both.
+    It sees the centre's prepared series, all dates and bands as one flat vector, of the training samples.
+    Those of a validation split may be among them where others are measured: it has no epochs to choose, so it
+    may learn from both.
     """
     from sklearn.ensemble import RandomForestClassifier
 
@@ -121,4 +122,4 @@ def _at_most(places: NDArray[np.int64]) -> NDArray[np.int64]:
 def _flat(series: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
     """The centre's series, all dates and bands as one vector: (n, T * B)."""
     middle = series.shape[2] // 2
-    return np.asarray(series[places][:, :, middle, middle]).reshape(len(places), -1)
+    return np.asarray(series[:, :, middle, middle][places]).reshape(len(places), -1)  # no patch is copied

@@ -54,7 +54,7 @@ class Loop:
     def __init__(self, model: keras.Model, settings: FitSettings, updates: int, devices: Devices) -> None:
         self.model, self.settings, self.devices = model, settings, devices
         with devices.scope():
-            self.optimizer = make_optimizer(settings, updates)
+            self.optimizer = make_optimizer(settings, updates, devices.replicas)
             self.optimizer.build(model.trainable_variables)
         self._fresh = values_of(self.optimizer.variables)
         self._train = self._make_graph(training=True)
@@ -134,6 +134,7 @@ class Loop:
         losses = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing, reduction=None)
         model, optimizer, devices = self.model, self.optimizer, self.devices
         trained = model.trainable_variables
+        clips_together = self.settings.clip_norm > 0 and devices.replicas > 1
 
         def replica(series: tf.Tensor, one_hot: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
             size = tf.cast(tf.shape(series)[0], tf.float32)
@@ -142,7 +143,12 @@ class Loop:
                 total = tf.reduce_sum(losses(one_hot, probabilities) * weights)
                 scaled = optimizer.scale_loss(total / (size * devices.replicas))
             if training:
-                optimizer.apply(tape.gradient(scaled, trained), trained)
+                gradients = tape.gradient(scaled, trained)
+                if clips_together:
+                    # Each replica clips the same mean to its share, so that their sum is the clipped sum.
+                    together = tf.distribute.get_replica_context()
+                    gradients = together.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
+                optimizer.apply(gradients, trained)
             right = tf.argmax(probabilities, -1) == tf.argmax(one_hot, -1)
             return tf.cast(tf.stack([total, tf.reduce_sum(tf.cast(right, tf.float32)), size]), tf.float64)
 

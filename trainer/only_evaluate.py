@@ -30,9 +30,10 @@ from trainer.setup import say
 def evaluate_only(args: argparse.Namespace) -> int:
     """Measure an existing model folder on samples; returns 0.
 
-    Samples that it was trained or validated on are left out, unless it was trained with ``-t 0``: then all
-    count. The same pixel in another season is measured, and told. The files go to ``evaluation/`` in the
-    model folder, so the training's own stay as they are.
+    Samples that it was trained or validated on are left out. Where it was trained with ``-t 0`` and no other
+    sample is given, all count, and it is said that they flatter. The same pixel in another season is
+    measured, and told. The files go to ``evaluation/`` in the model folder, so the training's own stay as
+    they are.
 
     Raises:
         DltsError: the samples do not fit the model, none is left, or the model is not what was exported.
@@ -45,7 +46,7 @@ def evaluate_only(args: argparse.Namespace) -> int:
     for spec, path in zip(specs, args.series_dir, strict=True):
         check_fit(spec, model_spec, path, args.date_tolerance)
     samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
-    chosen, tested, elsewhen = _choose(samples, folder)
+    chosen, part, elsewhen = _choose(samples, folder)
     cautions = []
     if elsewhen:
         cautions.append(
@@ -64,9 +65,14 @@ def evaluate_only(args: argparse.Namespace) -> int:
         say(f"caution: {apart}")
     predictions = predict_samples(model, prepared, samples, np.flatnonzero(chosen), groups)
     found = measured(
-        predictions.truth, predictions.predicted, predictions.groups, model_spec.classes.names, args.seed
+        predictions.truth,
+        predictions.predicted,
+        predictions.groups,
+        model_spec.classes.names,
+        args.seed,
+        unseen=part != "all",
     )
-    found = {"split": "test" if tested else "all", "model": DEFAULT_SAVED_MODEL, **found}
+    found = {"split": part, "model": DEFAULT_SAVED_MODEL, **found}
     if elsewhen:
         found["trained_in_another_season"] = elsewhen
     say(evaluate.table(found))
@@ -86,16 +92,18 @@ def evaluate_only(args: argparse.Namespace) -> int:
         report.settings_section(model_spec.settings | model_spec.versions),
     ]
     title = f"Evaluation report: {storage.name(folder.path)}"
-    write_results(inside, found, model_spec.classes, found["split"], sections, title)
+    write_results(inside, found, model_spec.classes, part, sections, title)
     say(f"report: {inside.join(REPORT_HTML)}")
     return 0
 
 
-def _choose(samples: Samples, folder: ModelFolder) -> tuple[NDArray[np.bool_], bool, int]:
+def _choose(samples: Samples, folder: ModelFolder) -> tuple[NDArray[np.bool_], str, int]:
     """Which samples are measured, bool (n,).
 
     Returns:
-        These; whether the model has a test split; how many of them the model was trained on in other seasons.
+        These; what they are (``test``, of a model that has a test split; ``new``, to a model without one;
+        ``all``, where such a model has used every sample); how many of them the model was trained on in other
+        seasons.
 
     Raises:
         DltsError: none is left.
@@ -104,15 +112,22 @@ def _choose(samples: Samples, folder: ModelFolder) -> tuple[NDArray[np.bool_], b
     lines = split.from_csv(storage.read_text(path), path)
     known = seen(lines, samples, path)
     tested = any(line.split == "test" for line in lines)
-    chosen = ~known.used if tested else np.ones(len(samples), bool)
+    chosen, part = ~known.used, "test" if tested else "new"
+    if not chosen.any() and not tested:
+        chosen, part = np.ones(len(samples), bool), "all"
     if not chosen.any():
         told = ", ".join(part.folder for part in samples.parts)
         raise DltsError(
             f"all samples in {told} were used to train the model in {folder.path}: nothing is left to "
             "measure it on; give other samples"
         )
-    say(f"{chosen.sum()} of {len(samples)} samples are measured" + ("" if tested else " (-t 0: all of them)"))
-    return chosen, tested, int((chosen & known.trained_elsewhen).sum())
+    which = {
+        "test": "",
+        "new": ": those that the model, trained with -t 0, has not used",
+        "all": " (-t 0: all of them trained the model, or chose its best epoch, so the figures flatter)",
+    }
+    say(f"{chosen.sum()} of {len(samples)} samples are measured{which[part]}")
+    return chosen, part, int((chosen & known.trained_elsewhen).sum())
 
 
 def check_fit(

@@ -31,8 +31,13 @@ class OneStepAdamW(keras.optimizers.AdamW):
         )
 
 
-def make_optimizer(settings: FitSettings, updates: int) -> keras.optimizers.Optimizer:
-    """Nadam, as the parent project trained, or AdamW."""
+def make_optimizer(
+    settings: FitSettings, updates: int, replicas: int = 1
+) -> keras.optimizers.Optimizer:
+    """Nadam, as the parent project trained, or AdamW.
+
+    Keras clips in every replica, before it sums over these: each takes its share of the largest norm.
+    """
     rate = settings.learning_rate
     if settings.lr_decay == "cosine":
         warm = round(settings.warmup * updates)
@@ -43,7 +48,7 @@ def make_optimizer(settings: FitSettings, updates: int) -> keras.optimizers.Opti
             warmup_target=rate if warm else None,
             warmup_steps=warm,
         )
-    clip = settings.clip_norm or None
+    clip = settings.clip_norm / replicas or None
     if settings.optimizer == "nadam":
         optimizer = keras.optimizers.Nadam(rate, global_clipnorm=clip)
     else:

@@ -17,7 +17,10 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_AS_IT_IS = {"text.parse_math": False}  # a class may be called $US: that is no formula
 
+
+@matplotlib.rc_context(_AS_IT_IS)
 def confusion_png(matrix: NDArray[np.int64], names: Sequence[str], title: str) -> bytes:
     """A confusion matrix: colours are shares of the reference class (row), numbers are samples."""
     count = len(names)
@@ -42,6 +45,7 @@ def confusion_png(matrix: NDArray[np.int64], names: Sequence[str], title: str) -
     return _png(figure)
 
 
+@matplotlib.rc_context(_AS_IT_IS)
 def history_png(history: Sequence[Mapping[str, float]], best: Mapping[str, int]) -> bytes:
     """Loss and accuracy by epoch, training and validation, with the chosen epochs marked."""
     figure = Figure(figsize=(9, 3.2), dpi=110, layout="constrained")
@@ -69,6 +73,7 @@ class WrongSample:
     predicted: tuple[str, NDArray[np.float32], str]
 
 
+@matplotlib.rc_context(_AS_IT_IS)
 def wrong_png(days: Sequence[float], samples: Sequence[WrongSample]) -> bytes:
     """The series of wrong samples, each beside the means of the class it has and the one it got.
 

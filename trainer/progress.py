@@ -42,13 +42,24 @@ class Progress:
 class State:
     """A checkpoint: finished branches, the one in work, and all that its next epoch depends on.
 
-    ``variables`` and ``optimizer`` are the branch's own, the states of its random generators included.
+    ``variables`` and ``optimizer`` are the branch's own, the states of its random generators included. Once
+    all branches are finished, the last one is the current one, and both are empty: no epoch comes next.
     """
 
     done: list[Progress]
     current: Progress
     variables: Weights
     optimizer: Weights
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all branches are finished."""
+        return not self.variables
+
+
+def finished(done: Sequence[Progress]) -> State:
+    """The state once all branches, one or more, are finished."""
+    return State(list(done[:-1]), done[-1], [], [])
 
 
 def set_branches(branches: Sequence[keras.Model], reached: Sequence[Progress], name: str) -> None:

@@ -72,10 +72,16 @@ def accuracy_section(found: Mapping[str, Any], colours: Sequence[str], split: st
     per_class = f"<table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table>"
     summary = (
         f'<p><span class="big">{_value(overall["value"])}</span> overall accuracy {_interval(overall)} on '
-        f"{found['samples']} samples of the {html.escape(split)} split; "
+        f"{html.escape(samples_of(found['samples'], split))}; "
         f"kappa {_with_interval(found['kappa'])}, macro F1 {_with_interval(found['macro_f1'])}</p>"
     )
     return section("Accuracy", summary, per_class, picture(png, "confusion matrix"))
+
+
+def samples_of(count: int, split: str) -> str:
+    """How many samples of what were measured; beside the splits there are ``new`` ones and ``all``."""
+    told = {"new": f"{count} new samples", "all": f"{count} samples that the model has used"}
+    return told.get(split, f"{count} samples of the {split} split")
 
 
 def comparison_section(found: Mapping[str, Any]) -> str:

@@ -19,6 +19,11 @@ from trainer.progress import Progress
 if TYPE_CHECKING:
     import keras
 
+FLATTERING = {
+    "train": "Measured on the train split: the figures flatter.",
+    "validation": "Measured on the validation split: the figures flatter.",
+    "all": "Measured on samples that the model has used, for no others were given: the figures flatter.",
+}
 MOST_WRONG = 9
 MOST_MEANT = 20_000  # samples of which a class mean is taken
 
@@ -64,11 +69,16 @@ def measured(
     groups: NDArray[np.str_],
     names: Sequence[str],
     seed: int,
+    unseen: bool = True,
 ) -> dict[str, Any]:
-    """All measures with their intervals; ``note`` and ``caution`` say what these do not."""
+    """All measures with their intervals; ``note`` and ``caution`` say what these do not.
+
+    Samples that the model was trained or chosen on, which are not ``unseen``, get no note: they tell nothing
+    of others.
+    """
     found = evaluate.metrics(evaluate.confusion_matrix(truth, predicted, len(names)), names)
     independent = len(np.unique(groups))
-    if found["overall_accuracy"]["value"] == 1:
+    if unseen and found["overall_accuracy"]["value"] == 1:
         found["note"] = bootstrap.flawless(independent)
     caution = bootstrap.caution(independent)
     if caution is not None:
@@ -92,11 +102,11 @@ def write_results(
     """Write metrics.json, the confusion matrix and report.html, by default under a training's title."""
     folder.write_json(METRICS_JSON, found)
     matrix = np.array(found["confusion_matrix"]["values"])
-    png = plots.confusion_png(matrix, classes.names, f"{part} split, {found['samples']} samples")
+    png = plots.confusion_png(matrix, classes.names, report.samples_of(found["samples"], part))
     storage.write_bytes(folder.join(CONFUSION_PNG), png)
     colours = [row.colour for row in classes.rows]
     accuracy = report.accuracy_section(found, colours, part, png)
-    notes = [] if part == "test" else [report.note(f"Measured on the {part} split: the figures flatter.")]
+    notes = [report.note(FLATTERING[part])] if part in FLATTERING else []
     notes += [report.note(found[key]) for key in ("note", "caution") if key in found]
     storage.write_text(
         folder.join(REPORT_HTML),
@@ -127,12 +137,12 @@ def wrong_section(
     if not len(wrong):
         return ""
     middle = prepared.shape[2] // 2
+    centres = prepared[:, :, middle, middle]  # a view: no patch is copied
     means = {}
     for k in sorted({*predictions.truth[wrong].tolist(), *predictions.predicted[wrong].tolist()}):
-        of_class = np.asarray(prepared[np.flatnonzero(training & (samples.class_ids == k))[:MOST_MEANT]])
-        of_class = of_class[:, :, middle, middle]
+        of_class = np.asarray(centres[np.flatnonzero(training & (samples.class_ids == k))[:MOST_MEANT]])
         means[k] = of_class.mean(axis=0) if len(of_class) else np.full(of_class.shape[1:], np.nan)
-    spread = np.asarray(prepared[np.flatnonzero(training)[:MOST_MEANT]]).std(axis=(0, 1, 2, 3))
+    spread = np.asarray(centres[np.flatnonzero(training)[:MOST_MEANT]]).std(axis=(0, 1))
     drawn, rows = [], []
     for m in wrong.tolist():
         place, truth, got = (
@@ -146,7 +156,7 @@ def wrong_section(
         drawn.append(
             plots.WrongSample(
                 f"{name}: {classes.names[truth]}, taken for {classes.names[got]}",
-                np.asarray(prepared[place])[:, middle, middle, band],
+                np.asarray(centres[place, :, band]),
                 bands[band],
                 (classes.names[truth], means[truth][:, band], classes.rows[truth].colour),
                 (classes.names[got], means[got][:, band], classes.rows[got].colour),
@@ -167,7 +177,7 @@ def log_confusion(folder: ModelFolder, found: Mapping[str, Any], names: Sequence
     import tensorflow as tf
 
     matrix = np.array(found["confusion_matrix"]["values"])
-    png = plots.confusion_png(matrix, names, f"{found['split']} split, {found['samples']} samples")
+    png = plots.confusion_png(matrix, names, report.samples_of(found["samples"], found["split"]))
     with folder.log_folder() as logs, tf.summary.create_file_writer(f"{logs}/{found['split']}").as_default():
         tf.summary.image("confusion matrix", tf.io.decode_png(png, channels=3)[None], step=0)
 

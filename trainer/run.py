@@ -17,7 +17,7 @@ from dlts_beam import __version__, storage
 from dlts_beam.spec import ModelSpec, ServingSpec, digest_of
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL, SAVED_MODELS
 from trainer import evaluate, report, seen, split, statistics
-from trainer.crossval import check_folds, cross_validate
+from trainer.crossval import FOLDS, check_folds, cross_validate
 from trainer.export import export_serving, serving_digest
 from trainer.folder import REPORT_HTML, ModelFolder
 from trainer.forest import forest_predictions
@@ -38,6 +38,10 @@ from trainer.setup import Fitted, Setup, check_buildable, fit_splits, make_setup
 from trainer.workers import weights_digest
 
 CHECKED_SAMPLES = 256  # real samples on which the serving models are compared with Keras
+NO_FOREST = (
+    "no random forest stands beside the model: without a test and a validation split it could only be "
+    "measured on the samples that it learned from"
+)
 # Flags that say where things lie or how a run goes, not what comes out.
 NOT_SETTINGS = ("series_dir", "output_dir", "only_evaluate", "checkpoint_seconds", "members_given")
 
@@ -82,7 +86,7 @@ def _fit(
 ) -> tuple[Fitted, dict[str, Any]]:
     """What every worker does: cross-validate where that is asked for, and train."""
     cross_validated = args.folds or args.leave_out
-    extra = {"cross_validation": cross_validate(setup, args)} if cross_validated else {}
+    extra = {"cross_validation": cross_validate(setup, args, folder, key)} if cross_validated else {}
     fitted = fit_splits(setup, splits, folder, say, key)
     if setup.devices.workers > 1:
         say(f"worker {setup.devices.worker}: weights {weights_digest(fitted.model)}")
@@ -107,14 +111,14 @@ def _write(
         say(f"there is no test split: the figures below are of the {part} split and flatter")
     places = np.flatnonzero(splits == part)
     predictions = predict_samples(fitted.model, fitted.prepared, samples, places, setup.groups)
-    found = _measure(predictions, names, args.seed)
-    if args.random_forest:
-        known = np.flatnonzero((splits == "train") | (splits == "validation"))
-        forest = forest_predictions(fitted.prepared, samples.class_ids, known, places)
-        of_forest = measured(predictions.truth, forest, predictions.groups, names, args.seed)
-        found["random_forest"] = forest_summary(of_forest)
+    found = _measure(predictions, names, args.seed, part)
+    no_forest = args.random_forest and part == "train" and not extra
+    if args.random_forest and part != "train":
+        found["random_forest"] = _forest_beside(fitted, setup, splits, part, predictions)
     found = {"split": part, "model": DEFAULT_SAVED_MODEL, **found, **extra}
     say(evaluate.table(found))
+    if no_forest:
+        say(NO_FOREST)
     serving, digests = export_all(fitted, setup, folder, np.flatnonzero(splits == "train"))
     log_confusion(folder, found, names)
     training = splits == "train"
@@ -129,12 +133,15 @@ def _write(
     )
     sections = [
         *_cloud_note(fitted, training),
+        *([report.section("Random forest", f"<p>{NO_FOREST}.</p>")] if no_forest else []),
         wrong,
         history_section(fitted.reached),
         _settings_section(args, fitted.reached),
     ]
     write_results(folder, found, setup.spec.classes, part, sections)
     folder.write_spec(_model_spec(args, setup, fitted, serving, digests, found))
+    for unfinished in (CHECKPOINT, FOLDS):
+        storage.remove(folder.join(unfinished))
     say(f"model folder: {folder.path}\nreport: {folder.join(REPORT_HTML)}")
 
 
@@ -161,8 +168,21 @@ def export_all(
     return serving, digests
 
 
-def _measure(predictions: Predictions, names: Sequence[str], seed: int) -> dict[str, Any]:
-    return measured(predictions.truth, predictions.predicted, predictions.groups, names, seed)
+def _measure(predictions: Predictions, names: Sequence[str], seed: int, part: str) -> dict[str, Any]:
+    truth, predicted, groups = predictions.truth, predictions.predicted, predictions.groups
+    return measured(truth, predicted, groups, names, seed, unseen=part == "test")
+
+
+def _forest_beside(
+    fitted: Fitted, setup: Setup, splits: NDArray[np.str_], part: str, predictions: Predictions
+) -> dict[str, Any]:
+    """The measures of a random forest on the same samples, none of which it has learned from."""
+    samples, names = setup.samples, setup.spec.classes.names
+    known = (splits == "train") | ((splits == "validation") & (part != "validation"))
+    forest = forest_predictions(
+        fitted.prepared, samples.class_ids, np.flatnonzero(known), predictions.places
+    )
+    return forest_summary(measured(predictions.truth, forest, predictions.groups, names, setup.settings.seed))
 
 
 def _cloud_note(fitted: Fitted, training: NDArray[np.bool_]) -> list[str]:
@@ -215,9 +235,11 @@ def _model_spec(
 
 
 def _key(args: argparse.Namespace, setup: Setup, splits_csv: str) -> str:
-    """Names a training: the same flags on the same samples with the same software."""
+    """Names a training: the same flags on the same samples, weighed the same, with the same software."""
     samples = hashlib.sha256("\n".join(setup.samples.ids.tolist()).encode()).hexdigest()
-    parts = [_flags(args), setup.config, setup.spec, samples, splits_csv, _versions()]
+    specs = [part.spec for part in setup.samples.parts]
+    weights = hashlib.sha256(setup.quality.tobytes()).hexdigest()
+    parts = [_flags(args), setup.config, setup.spec, specs, samples, splits_csv, weights, _versions()]
     return digest_of(parts)
 
 

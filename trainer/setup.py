@@ -35,7 +35,7 @@ from trainer.options import (
 from trainer.prepared import prepare_samples
 from trainer.progress import Progress
 from trainer.settings import FitSettings
-from trainer.weights import read_quality, sample_weights
+from trainer.weights import check_weights, read_quality, sample_weights
 
 Log = Callable[[str], None]
 
@@ -112,7 +112,11 @@ def make_setup(args: argparse.Namespace) -> Setup:
     timeline = parse_timeline(args.timeline, args.composite, spec)
     check_dates(specs, args.series_dir, timeline, args.date_tolerance)
     preparation = parse_preparation(spec, args.bands, args.index, timeline, args.min_valid)
-    architecture.fit_shape(model_shape(spec, preparation))
+    steps = architecture.fit_shape(model_shape(spec, preparation)).time_steps
+    if settings.time_shift >= steps:
+        raise DltsError(
+            f"--time-shift must be below the number of time steps ({steps}); got {settings.time_shift}"
+        )
     if storage.exists(storage.join(args.output_dir, SAMPLES_JSON)):
         raise DltsError(f"{args.output_dir} is a samples folder: give the model one of its own with -o")
     storage.check_writable(args.output_dir)
@@ -152,7 +156,7 @@ def split_samples(setup: Setup, args: argparse.Namespace) -> NDArray[np.str_]:
     """The split of every sample (n,), as ``--split-column`` or the fractions say; quality decides who trains.
 
     Raises:
-        DltsError: the samples cannot be split so, or a class is missing from a part.
+        DltsError: the samples cannot be split so, or a class is missing from a part or weighs nothing.
     """
     samples = setup.samples
     if args.split_column:
@@ -163,7 +167,9 @@ def split_samples(setup: Setup, args: argparse.Namespace) -> NDArray[np.str_]:
             samples.class_ids, setup.groups, args.seed, args.validation_split, args.test_split
         )
     splits = split.leave_out(splits, setup.trusted)
-    split.check_splits(splits, samples.class_ids, setup.spec.classes.names)
+    names = setup.spec.classes.names
+    split.check_splits(splits, samples.class_ids, names)
+    check_weights(setup.quality, samples.class_ids, splits == "train", names)
     return splits
 
 

@@ -45,7 +45,7 @@ def spike_share(prepared: NDArray[np.float32], training: NDArray[np.bool_]) -> f
         return 0.0
     middle = prepared.shape[2] // 2
     places = np.flatnonzero(training)[:MOST_SPIKES]
-    series = np.asarray(prepared[places][:, :, middle, middle], np.float64)
+    series = np.asarray(prepared[:, :, middle, middle][places], np.float64)
     before, after = series[:, 1:-1] - series[:, :-2], series[:, 1:-1] - series[:, 2:]
     least = np.minimum(np.abs(before), np.abs(after))
     spread = series.std(axis=(0, 1))

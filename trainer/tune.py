@@ -23,6 +23,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.spec import digest_of
 from trainer.cli import build_parser as train_parser
 from trainer.cli import parse_args
+from trainer.quiet import softmax_of_one_step
 from trainer.settings import MOST_SEED
 from trainer.start import load_tensorflow
 
@@ -78,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.validation_split <= 0 and not args.split_column:
             raise DltsError("tuning chooses by the validation split: give -v above 0, such as -v 0.15")
         load_tensorflow()
-        return _tune(args, sys.argv[1:] if argv is None else argv)
+        with softmax_of_one_step():
+            return _tune(args, sys.argv[1:] if argv is None else argv)
 
     return guarded(work)
 
@@ -183,7 +185,8 @@ def _study_name(args: argparse.Namespace, setup: Setup, splits: NDArray[np.str_]
     of_samples = splits_table(setup.samples, splits, setup.spec.classes.names)
     weights = hashlib.sha256(setup.quality.tobytes()).hexdigest()
     flags = {name: value for name, value in vars(args).items() if name not in NOT_IN_NAME}
-    return digest_of([flags, setup.config, setup.spec, of_samples, weights])
+    specs = [part.spec for part in setup.samples.parts]
+    return digest_of([flags, setup.config, setup.spec, specs, of_samples, weights])
 
 
 def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, float]:

@@ -26,11 +26,39 @@ def sample_weights(
     return (len(training) / (classes * np.maximum(counts, 1)))[class_ids].astype(np.float32)
 
 
+def check_weights(
+    quality: NDArray[np.float32],
+    class_ids: NDArray[np.int64],
+    training: NDArray[np.bool_],
+    names: Sequence[str],
+) -> None:
+    """Every class must weigh something in the training split, or nothing of it would be learned.
+
+    Args:
+        quality: float32 (n,), the weight of each sample by its quality.
+        class_ids: int64 (n,).
+        training: bool (n,), those of the training split.
+        names: of the classes.
+
+    Raises:
+        DltsError: all training samples of a class weigh 0.
+    """
+    sums = np.bincount(class_ids[training], quality[training], minlength=len(names))
+    counts = np.bincount(class_ids[training], minlength=len(names))
+    nothing = [name for name, total, count in zip(names, sums, counts, strict=True) if count and not total]
+    if nothing:
+        raise DltsError(
+            f"all training samples of class {', '.join(nothing)} have a quality of 0, so with "
+            "--quality-weights nothing of it would be learned: leave --quality-weights out, or correct "
+            "quality.csv"
+        )
+
+
 def read_quality(folders: Sequence[str], samples: Samples) -> NDArray[np.float32]:
     """float32 (n,): the quality in 0..1 of each sample, from ``quality.csv`` of each folder.
 
     Raises:
-        DltsError: a file is missing, not such a table, or lacks a sample.
+        DltsError: a file is missing, not such a table, lacks a sample, or has a quality outside 0..1.
     """
     out = np.empty(len(samples), np.float32)
     for number, folder in enumerate(folders):
@@ -52,6 +80,12 @@ def read_quality(folders: Sequence[str], samples: Samples) -> NDArray[np.float32
             scores = {row["id"]: float(row["quality"]) for row in lines}
         except ValueError as error:
             raise DltsError(f"{path}: a quality is not a number: {error}") from error
+        for line, row in enumerate(lines, 2):
+            if not 0 <= float(row["quality"]) <= 1:
+                raise DltsError(
+                    f"{path}, line {line}: the quality of sample {row['id']} must lie in 0..1; "
+                    f"got {row['quality']}"
+                )
         for place in np.flatnonzero(samples.folders == number):
             name = str(samples.ids[place])
             if name not in scores:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -41,11 +43,34 @@ def test_groups_that_err_together_widen_the_interval() -> None:
 def test_every_replicate_has_as_many_groups_and_the_seed_decides() -> None:
     truth, predicted = draw(60, 0.5)
     groups = (np.arange(60) // 3).astype(str)
-    one = resampled(truth, predicted, groups, 3, seed=2, replicates=120)
+    one, again, other = (
+        np.stack(list(resampled(truth, predicted, groups, 3, seed, replicates=120))) for seed in (2, 2, 3)
+    )
     assert one.shape == (120, 3, 3)
     assert (one.sum(axis=(1, 2)) == 60).all()
-    np.testing.assert_array_equal(one, resampled(truth, predicted, groups, 3, seed=2, replicates=120))
-    assert (one != resampled(truth, predicted, groups, 3, seed=3, replicates=120)).any()
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
+
+
+def test_a_replicate_is_the_sum_of_the_groups_that_were_drawn() -> None:
+    truth, predicted = draw(61, 0.5)
+    group = np.arange(61) % 7
+    of_group = np.stack(
+        [evaluate.confusion_matrix(truth[group == g], predicted[group == g], 3) for g in range(7)]
+    )
+    draws = np.random.default_rng(5).integers(0, 7, (20, 7))
+    found = list(resampled(truth, predicted, group.astype(str), 3, seed=5, replicates=20))
+    np.testing.assert_array_equal(found, of_group[draws].sum(axis=1))
+
+
+def test_many_classes_need_little_memory() -> None:
+    truth = np.arange(600) % 200
+    found = evaluate.metrics(evaluate.confusion_matrix(truth, truth, 200), [str(k) for k in range(200)])
+    tracemalloc.start()
+    add_intervals(found, resampled(truth, np.roll(truth, 1), truth.astype(str), 200, seed=2, replicates=60))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * 200**2 * 8  # ten confusion matrices
 
 
 def test_undefined_measures_have_no_interval() -> None:

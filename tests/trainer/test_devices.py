@@ -23,6 +23,33 @@ from trainer.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
 
+CLIPPED = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+import numpy as np
+from tests.trainer.test_fit import make_data, make_model
+from trainer import loop
+from trainer.devices import choose_devices
+from trainer.feed import training_feed
+from trainer.settings import FitSettings
+
+made = loop.make_optimizer
+loop.make_optimizer = lambda *args: keras.optimizers.SGD(1.0, global_clipnorm=made(*args).global_clipnorm)
+data = make_data(40, 0)
+for names in ("CPU:0", "CPU:0,CPU:1"):
+    devices = choose_devices(names)
+    with devices.scope():
+        model = make_model(data)
+    before = model.get_weights()
+    one = loop.Loop(model, FitSettings(clip_norm=0.05), 1, devices)
+    feed = lambda pieces: training_feed(data, 2, 40, 0, 1, None, devices.replicas, pieces)
+    one.run(one.distribute(feed), 1, training=True)
+    moved = [after - then for after, then in zip(model.get_weights(), before)]
+    print("moved by", np.sqrt(sum((part**2).sum() for part in moved)))
+"""
+
 
 def test_without_a_gpu_the_cpu_trains() -> None:
     devices = choose_devices()
@@ -64,6 +91,13 @@ def test_two_devices_grow_the_forest_of_one(tmp_path: Path) -> None:
     for left, right in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(left, right)
     assert np.unique(ours[0]).size > 3
+
+
+def test_two_devices_move_the_weights_no_further_than_one_where_gradients_are_clipped() -> None:
+    found = subprocess.run([sys.executable, "-c", CLIPPED], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    moved = [float(line.split()[-1]) for line in found.stdout.splitlines() if line.startswith("moved by")]
+    assert moved == pytest.approx([0.05, 0.05], rel=1e-4)
 
 
 @pytest.mark.parametrize(

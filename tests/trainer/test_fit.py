@@ -125,6 +125,7 @@ def test_training_learns_and_writes_the_three_models(tmp_path: Path) -> None:
         "acc": 1 + int(np.argmax(accuracies)),
     }
     assert max(accuracies) == 1
+    assert not (tmp_path / "checkpoint.npz").exists()  # a training without a name leaves none
     assert list((tmp_path / "log" / "train").iterdir())
     assert list((tmp_path / "log" / "validation").iterdir())
     truth = np.eye(2)[data.class_ids[data.validation]]
@@ -219,7 +220,13 @@ def test_killed_and_started_again_it_ends_with_the_same_weights(tmp_path: Path, 
     assert [{k: v for k, v in row.items() if k not in drop} for row in found.history] == [
         {k: v for k, v in row.items() if k not in drop} for row in wanted.history
     ]
-    assert not (tmp_path / "killed" / "checkpoint.npz").exists()
+    # What comes after the training may be killed too.
+    third, lines = make_model(data), []
+    (same,) = fit_model(third, data, settings, folder, lines.append, key="one")
+    assert lines == ["an earlier run was stopped after its training: going on with what comes next"]
+    assert (same.history, same.best_epoch) == (found.history, found.best_epoch)
+    for ours, theirs in zip(third.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_checkpoint_of_another_training_is_left_alone(tmp_path: Path) -> None:

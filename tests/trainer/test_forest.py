@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
-from trainer import forest
+from trainer import forest, statistics
 from trainer.feed import FitData
 from trainer.layers import Trees
 from trainer.models import ModelShape, branches_of, build_model
@@ -21,6 +23,20 @@ def test_a_forest_learns_what_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(found, class_ids[60:])
     monkeypatch.setattr(forest, "MOST_SAMPLES", 30)
     assert len(forest.forest_predictions(prepared, class_ids, np.arange(60), np.arange(60, 80))) == 20
+
+
+def test_whole_patches_are_not_copied_for_their_centres() -> None:
+    generator = np.random.default_rng(0)
+    prepared = generator.normal(size=(400, 6, 9, 9, 2)).astype(np.float32)
+    places = np.arange(400)[::-1]
+    tracemalloc.start()
+    flat = forest._flat(prepared, places)
+    spikes = statistics.spike_share(prepared, np.ones(400, bool))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(flat, prepared[places][:, :, 4, 4].reshape(400, 12))
+    assert spikes == statistics.spike_share(prepared[:, :, 4:5, 4:5], np.ones(400, bool))
+    assert peak < prepared.nbytes / 4
 
 
 def branch_of(trees: int = 7, depth: int = 4, classes: int = 4) -> keras.Model:

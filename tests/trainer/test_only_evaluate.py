@@ -14,6 +14,10 @@ import pytest
 from dlts_beam.spec import TimeStep
 from tests.trainer.helpers import Fake, make_fake, write_fake
 from trainer.__main__ import main
+from trainer.dataset import read_samples
+from trainer.folder import ModelFolder
+from trainer.only_evaluate import _choose
+from trainer.seen import splits_table
 
 MINI = ("--model", "mlp", "--model-config", '{"units": 8}', "-e", 2, "-l", 0.003)
 
@@ -195,3 +199,34 @@ def test_the_season_that_trained_is_not_taken_for_the_one_that_tests(
     (model / "splits.csv").write_text("\n".join(line.rsplit(",", 2)[0] for line in lines) + "\n")
     assert run("-i", late, "-o", model, "-n") == 1
     assert re.search(r"splits\.csv has sample \w+ in two splits", capsys.readouterr().err)
+
+
+def test_new_samples_alone_measure_a_model_that_was_trained_without_a_test_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = write_fake(tmp_path / "early", make_fake((12, 12), seed=1))
+    fake = make_fake((8, 8), seed=1)
+    fake.rows = (fake.rows + 1) % fake.spec.grid.height
+    late = write_fake(tmp_path / "late", fake)
+    trained = read_samples([early])
+    splits = np.where(np.arange(24) % 4 == 0, "validation", "train")
+    (tmp_path / "m").mkdir()
+    folder = ModelFolder(str(tmp_path / "m"))
+    (tmp_path / "m" / "splits.csv").write_text(splits_table(trained, splits, fake.spec.classes.names))
+
+    new = read_samples([late])
+    chosen, part, _ = _choose(new, folder)
+    count = int(chosen.sum())
+    assert 8 < count <= 16
+    assert part == "new"
+    assert f"{count} of 16 samples are measured: those that the model, trained with -t 0, has not used" in (
+        capsys.readouterr().out
+    )
+    both = read_samples([early, late])
+    chosen, part, _ = _choose(both, folder)
+    assert (int(chosen.sum()), part) == (count, "new")
+    assert not chosen[both.folders == 0].any()
+    assert f"{count} of 40 samples are measured" in capsys.readouterr().out
+    chosen, part, _ = _choose(trained, folder)
+    assert (int(chosen.sum()), part) == (24, "all")
+    assert "24 of 24 samples are measured (-t 0: all of them trained the model, or" in capsys.readouterr().out

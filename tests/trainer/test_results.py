@@ -46,6 +46,23 @@ def test_the_report_shows_the_worst_samples_and_loads_nothing(tmp_path: Path) ->
     assert wrong_section(predictions, samples, prepared, training, range(6), ("b1", "b2"), classes) == ""
 
 
+def test_only_samples_that_the_model_has_not_used_tell_of_others(tmp_path: Path) -> None:
+    truth = np.arange(24) % 2
+    groups = np.arange(24).astype(str)
+    for part, flatters, shown in (
+        ("test", False, "on 24 samples of the test split;"),
+        ("new", False, "on 24 new samples;"),
+        ("validation", True, "on 24 samples of the validation split;"),
+        ("all", True, "on 24 samples that the model has used;"),
+    ):
+        found = {"split": part, **measured(truth, truth, groups, NAMES, 2, unseen=not flatters)}
+        write_results(ModelFolder(str(tmp_path)), found, make_fake().spec.classes, part, [])
+        page = (tmp_path / "report.html").read_text()
+        assert shown in page
+        assert ("the figures flatter" in page) == flatters
+        assert ("no sample was wrong" in page) == ("no sample was wrong" in evaluate.table(found)) != flatters
+
+
 @pytest.mark.parametrize(
     ("groups", "told"),
     [(1, "all samples measured are of one group"), (3, "of 3 independent groups only"), (12, None)],

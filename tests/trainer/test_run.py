@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,8 @@ from trainer.dataset import read_samples
 from trainer.evaluate import predict, predicted_classes
 from trainer.folder import ModelFolder
 from trainer.prepared import prepare_samples
+from trainer.results import Predictions
+from trainer.run import _forest_beside
 from trainer.split import from_csv
 
 SMALL = {"lstm": {"units": 8}, "conv_bilstm": {"filters": 4, "units": 4, "dense1": 8, "dense2": 8}}
@@ -143,14 +147,49 @@ def test_conv_bilstm_on_patches_with_all_options(tmp_path: Path) -> None:
     assert found["split"] == "validation"
     assert run("-i", tmp_path / "s", "-o", tmp_path / "m", "-n") == 0
     again = json.loads((tmp_path / "m" / "evaluation" / "metrics.json").read_text())
-    assert again["samples"] == 40  # trained with -t 0: all of them
+    assert (again["samples"], again["split"]) == (40, "all")  # trained with -t 0: all of them
+    page = (tmp_path / "m" / "evaluation" / "report.html").read_text()
+    assert "samples that the model has used, for no others were given: the figures flatter" in page
 
 
-def test_no_validation_and_no_test(tmp_path: Path) -> None:
+def test_samples_that_trained_prove_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No forest is measured on what it learned, nothing is concluded from a model without an error there."""
     write_fake(tmp_path / "s", make_fake((8, 8)))
-    flags = ["-i", tmp_path / "s", "-o", tmp_path / "m", "--model", "lstm", "-e", 1, "-v", 0, "-t", 0]
-    assert run(*flags, "--model-config", small(tmp_path, "lstm"), "--no-random-forest") == 0
-    assert json.loads((tmp_path / "m" / "metrics.json").read_text())["split"] == "train"
+    flags = ["-i", tmp_path / "s", "-o", tmp_path / "m", "--model", "mlp", "-e", 30, "-v", 0, "-t", 0]
+    assert run(*flags, "-l", 0.02, "--model-config", '{"units": 8}') == 0
+    found = json.loads((tmp_path / "m" / "metrics.json").read_text())
+    assert (found["split"], found["overall_accuracy"]["value"]) == ("train", 1)
+    assert "random_forest" not in found
+    assert "note" not in found
+    told = "no random forest stands beside the model: without a test and a validation split"
+    assert told in capsys.readouterr().out
+    assert told in (tmp_path / "m" / "report.html").read_text()
+
+
+def test_a_forest_beside_a_model_has_not_learned_what_it_is_measured_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learned: list[list[int]] = []
+
+    def predictions(_: object, class_ids: np.ndarray, known: np.ndarray, places: np.ndarray) -> np.ndarray:
+        learned.append(known.tolist())
+        return class_ids[places]
+
+    monkeypatch.setattr("trainer.run.forest_predictions", predictions)
+    splits = np.array(["train", "validation", "test", "unused", "train"])
+    class_ids = np.array([0, 1, 0, 1, 1])
+    setup: Any = SimpleNamespace(
+        samples=SimpleNamespace(class_ids=class_ids),
+        spec=SimpleNamespace(classes=SimpleNamespace(names=("a", "b"))),
+        settings=SimpleNamespace(seed=2),
+    )
+    for part in ("test", "validation"):
+        places = np.flatnonzero(splits == part)
+        truth = class_ids[places]
+        measured = Predictions(places, truth, truth, np.ones((1, 2), np.float32), np.array(["x"]))
+        fitted: Any = SimpleNamespace(prepared=None)
+        assert _forest_beside(fitted, setup, splits, part, measured)["overall_accuracy"]["value"] == 1
+    assert learned == [[0, 1, 4], [0, 4]]
 
 
 def test_a_model_that_is_replaced_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,3 +40,37 @@ def test_the_model_says_how_many_members_it_has(tmp_path: Path) -> None:
     model = json.loads((tmp_path / "m" / "model.json").read_text())
     assert model["config"]["members"] == model["settings"]["members"] == 1
     assert "members_given" not in model["settings"]
+
+
+def test_series_are_shifted_by_less_than_their_length(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_fake(tmp_path / "s", make_fake((8, 8), steps=6))
+    flags = ["-i", str(tmp_path / "s"), "-o", str(tmp_path / "m"), "--model", "lstm", "--time-shift"]
+    assert main([*flags, "6"]) == 1
+    told = "error: --time-shift must be below the number of time steps (6); got"
+    assert f"{told} 6\n" in capsys.readouterr().err
+    assert main([*flags, "2147483647"]) == 1
+    assert f"{told} 2147483647\n" in capsys.readouterr().err
+    assert make_setup(parse_args([*flags, "5"])).settings.time_shift == 5
+    assert main([*flags, "3", "--timeline", "0/80/40"]) == 1
+    assert "time steps (3); got 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [(), ("--leave-out", "year")])
+def test_a_class_without_any_quality_is_told_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]
+) -> None:
+    fake = make_fake((20, 20))
+    fake.kept["year"] = [str(2010 + k % 2) for k in range(40)]
+    folder = write_fake(tmp_path / "s", fake)
+    # In cross-validation, class 1 weighs nothing as soon as 2010 is left out.
+    poor = [label == 1 and (not flags or k % 2 == 1) for k, label in enumerate(fake.class_ids)]
+    lines = [f"{name},{0 if worst else 1}" for name, worst in zip(fake.ids, poor, strict=True)]
+    (tmp_path / "s" / "quality.csv").write_text("\n".join(["id,quality", *lines]) + "\n")
+    given = ["-i", folder, "-o", str(tmp_path / "m"), "--model", "mlp", "--quality-weights", *flags]
+    assert main(given) == 1
+    told = capsys.readouterr()
+    assert "all training samples of class class 1 have a quality of 0" in told.err
+    assert "epoch" not in told.out
+    assert list(tmp_path.glob("m/*")) == []

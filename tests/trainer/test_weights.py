@@ -10,7 +10,7 @@ from dlts_beam.spec import PreparationSpec
 from tests.trainer.helpers import make_fake, write_fake
 from trainer.dataset import read_samples
 from trainer.prepared import prepare_samples
-from trainer.weights import read_quality, sample_weights
+from trainer.weights import check_weights, read_quality, sample_weights
 
 
 def test_balanced_classes_weigh_the_same() -> None:
@@ -49,6 +49,9 @@ def test_what_is_wrong_with_a_quality_table_is_told(tmp_path: Path) -> None:
         ("id,score\n", "needs the columns id and quality"),
         ("id,quality\nx,high\n", "a quality is not a number"),
         ("id,quality\nx,1\n", "has no line for sample"),
+        ("id,quality\nx,1\ny,nan\n", r"line 3: the quality of sample y must lie in 0\.\.1; got nan"),
+        ("id,quality\nx,-1\n", r"line 2: the quality of sample x must lie in 0\.\.1; got -1"),
+        ("id,quality\nx,1.5\n", r"line 2: .* got 1\.5"),
         ("id,quality\nx,1\ny", r"quality\.csv is cut short: line 3 has fewer columns"),
         ("id,quality,x\nx,1,5\ny,0.1", r"quality\.csv is cut short: line 3"),
     ):
@@ -56,3 +59,15 @@ def test_what_is_wrong_with_a_quality_table_is_told(tmp_path: Path) -> None:
             (tmp_path / "quality.csv").write_text(text)
         with pytest.raises(DltsError, match=told):
             read_quality([folder], samples)
+
+
+def test_a_class_that_weighs_nothing_is_told() -> None:
+    class_ids, training = np.array([0, 0, 1, 1, 2]), np.array([True, True, True, False, False])
+    quality = np.array([0, 0.5, 1, 1, 0], np.float32)
+    check_weights(quality, class_ids, training, ["a", "b", "c"])  # of c there are none to train on
+    for place, name in ((1, "a"), (2, "b")):
+        wrong = quality.copy()
+        wrong[place] = 0
+        told = f"all training samples of class {name} have a quality of 0, so with --quality-weights"
+        with pytest.raises(DltsError, match=told):
+            check_weights(wrong, class_ids, training, ["a", "b", "c"])
