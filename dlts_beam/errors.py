@@ -1,6 +1,8 @@
-"""The one exception that speaks to users."""
+"""The one exception that speaks to users, and what lies behind an exception."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 
 class DltsError(Exception):
@@ -10,3 +12,11 @@ class DltsError(Exception):
     as ``error: …`` without a traceback and exit with status 1. Anything else that escapes is a defect of
     ours and keeps its traceback.
     """
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, what caused it or was being handled when it came, and so on."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__

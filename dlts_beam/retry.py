@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from dlts_beam.errors import DltsError
+from dlts_beam.errors import DltsError, causes
 
 ATTEMPTS = 3
 PAUSE = 0.2  # seconds before the second attempt; each further pause is four times as long
@@ -33,12 +33,7 @@ _Result = TypeVar("_Result")
 
 def is_transient(error: BaseException) -> bool:
     """True where an operating system error that may pass is among the causes."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in TRANSIENT:
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+    return any(isinstance(seen, OSError) and seen.errno in TRANSIENT for seen in causes(error))
 
 
 def retried(

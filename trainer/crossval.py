@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import io
 import itertools
-import json
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +13,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from dlts_beam import storage
 from dlts_beam.errors import DltsError
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL
 from trainer import evaluate
 from trainer.folder import ModelFolder
 from trainer.forest import forest_predictions
+from trainer.kept import keep, kept
 from trainer.models import branches_of
 from trainer.options import sample_groups
 from trainer.progress import set_branches
@@ -114,11 +111,7 @@ def cross_validate(
 
 
 def _save_folds(path: str, key: str, folds: _Folds) -> None:
-    """Write them whole or not at all; ``key`` tells which training they belong to."""
-    meta = np.frombuffer(json.dumps({"key": key, "rows": folds.rows}).encode(), np.uint8)
-    file = io.BytesIO()
-    np.savez(file, meta=meta, predicted=folds.predicted, forest=folds.forest)
-    storage.write_bytes(path, file.getvalue())
+    keep(path, key, {"rows": folds.rows}, {"predicted": folds.predicted, "forest": folds.forest})
 
 
 def _load_folds(path: str, key: str) -> _Folds | None:
@@ -127,14 +120,11 @@ def _load_folds(path: str, key: str) -> _Folds | None:
     Raises:
         DltsError: the file is damaged.
     """
-    if not storage.exists(path):
-        return None
-    try:
-        with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as file:
-            meta = json.loads(file["meta"].tobytes())
-            return _Folds(meta["rows"], file["predicted"], file["forest"]) if meta["key"] == key else None
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise DltsError(f"{path} is damaged: remove it, and the folds start from the beginning") from error
+    with kept(path, key, "the folds start") as found:
+        if found is None:
+            return None
+        meta, arrays = found
+        return _Folds(meta["rows"], arrays["predicted"], arrays["forest"])
 
 
 def _fold_splits(setup: Setup, args: argparse.Namespace) -> Iterator[tuple[str, NDArray[np.str_]]]:

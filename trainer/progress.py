@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +10,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from dlts_beam import storage
-from dlts_beam.errors import DltsError
 from dlts_beam.spec.model import SAVED_MODELS
+from trainer.kept import keep, kept
 
 CHECKPOINT = "checkpoint.npz"
 Weights = list[NDArray[Any]]
@@ -118,15 +114,11 @@ def save_checkpoint(path: str, key: str, state: State) -> None:
             }
         )
     meta = {
-        "key": key,
         "branches": branches,
         "variables": put("variables", state.variables),
         "optimizer": put("optimizer", state.optimizer),
     }
-    text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    file = io.BytesIO()
-    np.savez(file, meta=text, **arrays)  # type: ignore[arg-type]  # numpy's stub takes every name for a flag
-    storage.write_bytes(path, file.getvalue())
+    keep(path, key, meta, arrays)
 
 
 def load_checkpoint(path: str, key: str) -> State | None:
@@ -135,33 +127,26 @@ def load_checkpoint(path: str, key: str) -> State | None:
     Raises:
         DltsError: the file is damaged.
     """
-    if not storage.exists(path):
-        return None
-    try:
-        with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as file:
-            meta = json.loads(file["meta"].tobytes())
-            if meta["key"] != key:
-                return None
+    with kept(path, key, "the training starts") as found:
+        if found is None:
+            return None
+        meta, arrays = found
 
-            def take(prefix: str, count: int) -> Weights:
-                return [file[f"{prefix}/{number}"] for number in range(count)]
+        def take(prefix: str, count: int) -> Weights:
+            return [arrays[f"{prefix}/{number}"] for number in range(count)]
 
-            found = [
-                Progress(
-                    branch["branch"],
-                    branch["history"],
-                    {
-                        name: take(f"{number}/{name}", branch["counts"][name])
-                        for name in SAVED_MODELS
-                        if name in branch["counts"]
-                    },
-                    branch["best_epoch"],
-                )
-                for number, branch in enumerate(meta["branches"])
-            ]
-            variables, optimizer = take("variables", meta["variables"]), take("optimizer", meta["optimizer"])
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise DltsError(
-            f"{path} is damaged: remove it, and the training starts from the beginning"
-        ) from error
-    return State(found[:-1], found[-1], variables, optimizer)
+        reached = [
+            Progress(
+                branch["branch"],
+                branch["history"],
+                {
+                    name: take(f"{number}/{name}", branch["counts"][name])
+                    for name in SAVED_MODELS
+                    if name in branch["counts"]
+                },
+                branch["best_epoch"],
+            )
+            for number, branch in enumerate(meta["branches"])
+        ]
+        variables, optimizer = take("variables", meta["variables"]), take("optimizer", meta["optimizer"])
+        return State(reached[:-1], reached[-1], variables, optimizer)

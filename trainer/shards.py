@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -60,11 +59,7 @@ def check_digests(paths: Sequence[str], shards: Sequence[str], spec: SamplesSpec
     if not spec.shards_sha256:
         return
     for path, shard, wanted in zip(paths, shards, spec.shards_sha256, strict=True):
-        digest = hashlib.sha256()
-        with storage.open_read(path) as file:
-            while piece := file.read(1 << 22):
-                digest.update(piece)
-        if digest.hexdigest() != wanted:
+        if storage.digest(path) != wanted:
             raise DltsError(
                 f"{shard} is not the file that {names.SAMPLES_JSON} was written for: two runs were mixed, or"
                 " a file was changed; extract the samples again, or copy the whole folder again"

@@ -24,7 +24,6 @@ from dlts_beam.io.raster.assemble import AUX, Mosaic, assemble
 from dlts_beam.io.raster.parts import (
     Part,
     checksum,
-    file_digest,
     part_name,
     read_part,
     read_values,
@@ -295,7 +294,7 @@ def _digests(job: MapJob) -> dict[str, str]:
     for path in job.mosaics:
         for name in (path, path + AUX):
             if storage.exists(name):
-                digests[storage.name(name)] = file_digest(name)
+                digests[storage.name(name)] = storage.digest(name)
     return digests
 
 

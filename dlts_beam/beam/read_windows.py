@@ -15,7 +15,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from dlts_beam.beam.handler import NAMESPACE, Cube, Read, Skipped, Unread
 from dlts_beam.beam.stage import ClassifySettings, TileTask, WindowData, WindowKey
-from dlts_beam.errors import DltsError
+from dlts_beam.errors import DltsError, causes
 from dlts_beam.grid import Window, split_window
 from dlts_beam.io.raster.reader import SeriesReader, UnreadableSourceError
 from dlts_beam.io.tile_area import AreaChangedError, planned_area
@@ -159,9 +159,4 @@ class _ReadWindows(beam.DoFn):
 
 def _is_missing(error: BaseException) -> bool:
     """True where a file that is not there is among the causes: it comes back later, if at all."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, FileNotFoundError):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+    return any(isinstance(seen, FileNotFoundError) for seen in causes(error))

@@ -29,7 +29,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineS
 from dlts_beam.beam import flink, portable, worker
 from dlts_beam.beam.flags import check_runner, read_dry_run, read_flags
 from dlts_beam.beam.local_workers import watched_workers
-from dlts_beam.errors import DltsError
+from dlts_beam.errors import DltsError, causes
 from dlts_beam.storage import credentials
 
 # The names that mean Beam's in-process runner here, in lower case. Beam's own DirectRunner would first try to
@@ -174,25 +174,18 @@ def find_sentence(error: BaseException) -> str | None:
 
     A worker's exception arrives as text: its traceback, with the name of the transform appended.
     """
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in causes(error):
         if isinstance(seen, DltsError):
             return _AFTER_SENTENCE.split(str(seen), maxsplit=1)[0]
         told = _sentence_in(str(seen))
         if told is not None:
             return told
-        seen = seen.__cause__ or seen.__context__
     return None
 
 
 def _was_interrupted(error: BaseException) -> bool:
     """True where Ctrl-C came while this thread was in a transform: Beam makes an error of that too."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, KeyboardInterrupt):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+    return any(isinstance(seen, KeyboardInterrupt) for seen in causes(error))
 
 
 def _sentence_in(text: str) -> str | None:

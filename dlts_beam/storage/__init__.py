@@ -7,6 +7,7 @@ make them first. What the system refuses becomes a `DltsError` that names the pa
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -32,6 +33,7 @@ __all__ = [
     "FileEntry",
     "Fingerprint",
     "check_writable",
+    "digest",
     "exclusive",
     "exists",
     "explain_os_error",
@@ -89,6 +91,15 @@ def stat(path: AnyPath) -> Fingerprint:
 def open_read(path: AnyPath) -> BinaryIO:
     """A binary, seekable file object; close it. Raises `DltsError` when the file cannot be opened."""
     return _store(path).open_read(os.fspath(path))
+
+
+def digest(path: AnyPath) -> str:
+    """SHA-256 (hex) of a file, read piece by piece; raises `DltsError` when it cannot be read."""
+    found = hashlib.sha256()
+    with open_read(path) as file:
+        while piece := file.read(1 << 22):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def read_bytes(path: AnyPath) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import subprocess
 import sys
@@ -95,6 +96,7 @@ def test_what_is_written_is_read(tmp_path: Path):
     with storage.open_read(path) as file:
         file.seek(2)
         assert file.read() == b"ain"
+    assert storage.digest(path) == hashlib.sha256(b"again").hexdigest()
 
 
 def test_text_may_start_with_a_byte_order_mark_and_must_be_utf8(tmp_path: Path):

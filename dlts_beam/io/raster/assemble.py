@@ -25,7 +25,7 @@ from dlts_beam.grid import Grid, Tile
 from dlts_beam.io.raster.georeference import misplacement
 from dlts_beam.io.raster.handles import GDAL_CACHE_BYTES
 from dlts_beam.io.raster.hfa import check_size, check_transform, write_hfa
-from dlts_beam.io.raster.parts import MAP, PROBABILITIES, checksum_of, file_digest, part_name
+from dlts_beam.io.raster.parts import MAP, PROBABILITIES, checksum_of, part_name
 from dlts_beam.spec import ClassTable
 
 AUX = ".aux.xml"
@@ -239,7 +239,7 @@ def assemble(
             )
         # Of these files: under the output's name another run's may lie by the time they could be read again.
         names = [name for name in (built, built + AUX) if os.path.exists(name)]
-        digests = {storage.name(name): file_digest(name) for name in names}
+        digests = {storage.name(name): storage.digest(name) for name in names}
         check()
         when_built()
         check()

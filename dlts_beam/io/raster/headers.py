@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -139,7 +138,7 @@ def read_header(entry: storage.FileEntry, hash_content: bool = False) -> Header 
             detail = "it is in no format that GDAL knows" if entry.size else "it is empty"
         return Unusable(entry.path, detail, not unknown or _ending(entry.path) in _IMAGE_ENDINGS)
     if hash_content:
-        header = replace(header, sha256=_sha256(entry.path))
+        header = replace(header, sha256=storage.digest(entry.path))
     return header
 
 
@@ -292,14 +291,6 @@ def _check_tiff_blocks(dataset: Any, entry: storage.FileEntry) -> None:
                     raise DltsError(
                         f"it is cut short: it has {entry.size} bytes, and band {band} reaches beyond them"
                     )
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with storage.open_read(path) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _ending(path: str) -> str:

@@ -60,15 +60,6 @@ def checksum_of(strips: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def file_digest(path: str) -> str:
-    """SHA-256 (hex) of a file, read piece by piece; raises `DltsError` where it cannot be read."""
-    digest = hashlib.sha256()
-    with storage.open_read(path) as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def write_part(folder: str, record: TileRecord, part: Part, grid: Grid, nodata: int) -> None:
     """Write a tile's files; the one with the map comes last and commits the tile.
 
