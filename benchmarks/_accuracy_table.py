@@ -50,7 +50,9 @@ on a test fold. That `auto` averages all three kinds was settled by a majority o
 decided inside its own training part: two of the five would have left the dense network out, and got it by
 the votes of the others, which had seen their samples ("How auto was chosen", below). Means ± standard
 deviations are over the seeds, which are all listed; the 95 % interval is the bootstrap over groups of the
-first seed's predictions. Seconds are of the processor, for one fold, on a machine shared with other work.
+first seed's predictions. Seconds are of the processor, for one fold, on a machine shared with other work;
+those of `conv_bilstm` are a third longer in its first seed (save on Mato Grosso), which was trained before
+its two convolutions were multiplied out.
 
 `auto` is the mean of three attention networks (`ltae`), three dense networks (`mlp`) and one random forest
 of 100 trees of at most 8 splits, a third each. Its parts have rows of their own: `three_pairs` its six
