@@ -30,10 +30,9 @@ from trainer.setup import say
 def evaluate_only(args: argparse.Namespace) -> int:
     """Measure an existing model folder on samples; returns 0.
 
-    Samples that it was trained or validated on are left out. Where it was trained with ``-t 0`` and no other
-    sample is given, all count, and it is said that they flatter. The same pixel in another season is
-    measured, and told. The files go to ``evaluation/`` in the model folder, so the training's own stay as
-    they are.
+    Samples that it was trained or validated on are left out, unless it was trained with ``-t 0``: then all
+    count, and it is said how many of them flatter. The same pixel in another season is measured, and told.
+    The files go to ``evaluation/`` in the model folder, so the training's own stay as they are.
 
     Raises:
         DltsError: the samples do not fit the model, none is left, or the model is not what was exported.
@@ -101,9 +100,9 @@ def _choose(samples: Samples, folder: ModelFolder) -> tuple[NDArray[np.bool_], s
     """Which samples are measured, bool (n,).
 
     Returns:
-        These; what they are (``test``, of a model that has a test split; ``new``, to a model without one;
-        ``all``, where such a model has used every sample); how many of them the model was trained on in other
-        seasons.
+        These; what they are (``test``, of a model that has a test split; ``new``, all of them to a model
+        without one; ``all``, where such a model has used some); how many of them the model was trained on in
+        other seasons.
 
     Raises:
         DltsError: none is left.
@@ -112,9 +111,9 @@ def _choose(samples: Samples, folder: ModelFolder) -> tuple[NDArray[np.bool_], s
     lines = split.from_csv(storage.read_text(path), path)
     known = seen(lines, samples, path)
     tested = any(line.split == "test" for line in lines)
-    chosen, part = ~known.used, "test" if tested else "new"
-    if not chosen.any() and not tested:
-        chosen, part = np.ones(len(samples), bool), "all"
+    chosen = ~known.used if tested else np.ones(len(samples), bool)
+    used = int(known.used.sum())
+    part = "test" if tested else "all" if used else "new"
     if not chosen.any():
         told = ", ".join(part.folder for part in samples.parts)
         raise DltsError(
@@ -123,8 +122,8 @@ def _choose(samples: Samples, folder: ModelFolder) -> tuple[NDArray[np.bool_], s
         )
     which = {
         "test": "",
-        "new": ": those that the model, trained with -t 0, has not used",
-        "all": " (-t 0: all of them trained the model, or chose its best epoch, so the figures flatter)",
+        "new": ": all are new to the model, which was trained with -t 0",
+        "all": f" (-t 0: all of them); {used} trained the model or chose its best epoch: the figures flatter",
     }
     say(f"{chosen.sum()} of {len(samples)} samples are measured{which[part]}")
     return chosen, part, int((chosen & known.trained_elsewhen).sum())

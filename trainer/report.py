@@ -80,7 +80,7 @@ def accuracy_section(found: Mapping[str, Any], colours: Sequence[str], split: st
 
 def samples_of(count: int, split: str) -> str:
     """How many samples of what were measured; beside the splits there are ``new`` ones and ``all``."""
-    told = {"new": f"{count} new samples", "all": f"{count} samples that the model has used"}
+    told = {"new": f"{count} new samples", "all": f"{count} samples"}
     return told.get(split, f"{count} samples of the {split} split")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FLATTERING = {
     "train": "Measured on the train split: the figures flatter.",
     "validation": "Measured on the validation split: the figures flatter.",
-    "all": "Measured on samples that the model has used, for no others were given: the figures flatter.",
+    "all": "Measured on samples of which the model has used some or all: the figures flatter.",
 }
 MOST_WRONG = 9
 MOST_MEANT = 20_000  # samples of which a class mean is taken

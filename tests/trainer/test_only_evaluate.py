@@ -17,7 +17,8 @@ from trainer.__main__ import main
 from trainer.dataset import read_samples
 from trainer.folder import ModelFolder
 from trainer.only_evaluate import _choose
-from trainer.seen import splits_table
+from trainer.seen import seen, splits_table
+from trainer.split import from_csv
 
 MINI = ("--model", "mlp", "--model-config", '{"units": 8}', "-e", 2, "-l", 0.003)
 
@@ -201,7 +202,7 @@ def test_the_season_that_trained_is_not_taken_for_the_one_that_tests(
     assert re.search(r"splits\.csv has sample \w+ in two splits", capsys.readouterr().err)
 
 
-def test_new_samples_alone_measure_a_model_that_was_trained_without_a_test_split(
+def test_all_samples_measure_a_model_without_a_test_split_and_those_it_has_used_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     early = write_fake(tmp_path / "early", make_fake((12, 12), seed=1))
@@ -212,21 +213,18 @@ def test_new_samples_alone_measure_a_model_that_was_trained_without_a_test_split
     splits = np.where(np.arange(24) % 4 == 0, "validation", "train")
     (tmp_path / "m").mkdir()
     folder = ModelFolder(str(tmp_path / "m"))
-    (tmp_path / "m" / "splits.csv").write_text(splits_table(trained, splits, fake.spec.classes.names))
+    table = splits_table(trained, splits, fake.spec.classes.names)
+    (tmp_path / "m" / "splits.csv").write_text(table)
 
-    new = read_samples([late])
-    chosen, part, _ = _choose(new, folder)
-    count = int(chosen.sum())
-    assert 8 < count <= 16
-    assert part == "new"
-    assert f"{count} of 16 samples are measured: those that the model, trained with -t 0, has not used" in (
-        capsys.readouterr().out
-    )
-    both = read_samples([early, late])
-    chosen, part, _ = _choose(both, folder)
-    assert (int(chosen.sum()), part) == (count, "new")
-    assert not chosen[both.folders == 0].any()
-    assert f"{count} of 40 samples are measured" in capsys.readouterr().out
-    chosen, part, _ = _choose(trained, folder)
-    assert (int(chosen.sum()), part) == (24, "all")
-    assert "24 of 24 samples are measured (-t 0: all of them trained the model, or" in capsys.readouterr().out
+    late_ones = read_samples([late])
+    used = seen(from_csv(table, "splits.csv"), late_ones, "splits.csv").used
+    assert 0 < used.sum() < 8
+    chosen, part, _ = _choose(late_ones, folder)
+    assert (int(chosen.sum()), part) == (16, "all")
+    told = f"16 of 16 samples are measured (-t 0: all of them); {used.sum()} trained the model or chose"
+    assert told in capsys.readouterr().out
+    chosen, part, _ = _choose(late_ones.choose(~used), folder)
+    assert (int(chosen.sum()), part) == (16 - used.sum(), "new")
+    assert "all are new to the model, which was trained with -t 0" in capsys.readouterr().out
+    chosen, part, _ = _choose(read_samples([early, late]), folder)
+    assert (int(chosen.sum()), part) == (40, "all")

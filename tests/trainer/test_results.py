@@ -53,7 +53,7 @@ def test_only_samples_that_the_model_has_not_used_tell_of_others(tmp_path: Path)
         ("test", False, "on 24 samples of the test split;"),
         ("new", False, "on 24 new samples;"),
         ("validation", True, "on 24 samples of the validation split;"),
-        ("all", True, "on 24 samples that the model has used;"),
+        ("all", True, "on 24 samples;"),
     ):
         found = {"split": part, **measured(truth, truth, groups, NAMES, 2, unseen=not flatters)}
         write_results(ModelFolder(str(tmp_path)), found, make_fake().spec.classes, part, [])
