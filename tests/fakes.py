@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -208,6 +210,12 @@ def classify(scene: Scene, model: Path, output: Path, *flags: str) -> int:
     """Run step 4 in this process, one worker unless the flags say otherwise; gives the exit status."""
     given = [] if "--direct_num_workers" in flags else ["--direct_num_workers", "1"]
     return main(["-i", str(scene.folder), "-m", str(model), "-o", str(output), *given, *flags])
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, such as a certificate."""
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 def read_map(path: Path) -> np.ndarray:

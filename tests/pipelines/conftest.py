@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import Scene, random_scene
+
 
 @dataclass(frozen=True)
 class RealScene:
@@ -30,6 +32,12 @@ def run_dlts(*arguments: str, module: str = "pipelines.cli") -> None:
 def real_environment() -> dict[str, str]:
     """The environment of commands in processes of their own."""
     return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.getcwd()}
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    """A made-up scene whose sides are no multiple of any tile; modules that need another one have it."""
+    return random_scene(tmp_path / "series", 37, 53)
 
 
 @pytest.fixture(scope="session")

@@ -27,11 +27,6 @@ from tests.pipelines.maps import is_right, run_record
 TILE = ("--tile", "16")
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return random_scene(tmp_path / "series", 37, 53)
-
-
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry.retried, "__defaults__", (retry.is_transient, 0.001))

@@ -19,17 +19,12 @@ from dlts_beam import storage
 from dlts_beam.beam import write_tiles
 from dlts_beam.beam.handler import WindowModelHandler
 from dlts_beam.storage import local
-from tests.fakes import Scene, classify, make_model, random_scene, read_map
+from tests.fakes import Scene, classify, make_model, read_map
 from tests.pipelines.conftest import RealScene, real_environment
 from tests.pipelines.maps import run_record
 
 TILE = ("--tile", "16")
 TILES = 12
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return random_scene(tmp_path / "series", 37, 53)
 
 
 class StoppedError(Exception):
