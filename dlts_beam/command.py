@@ -12,8 +12,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from dlts_beam.errors import DltsError
+from dlts_beam.errors import DltsError, UnreachableError
 
+UNREACHABLE = 75  # EX_TEMPFAIL of sysexits.h
 INTERRUPTED, NOBODY_READS, TERMINATED = 130, 141, 143  # 128 and the signal's number, as shells tell them
 GRACE = 10.0  # seconds that native code may go on after SIGTERM
 
@@ -53,8 +54,9 @@ def guarded(work: Callable[[], int | None]) -> int:
     """Do the work of a command.
 
     Returns:
-        Its status, 0 for None; 1 after a `DltsError`, told on stderr; 130 after Ctrl-C; 141 where nobody
-        reads the output any more, as after ``| head``; 143 after SIGTERM, which ends it as Ctrl-C does.
+        Its status, 0 for None; 1 after a `DltsError`, told on stderr, or 75 where it is that a service does
+        not answer; 130 after Ctrl-C; 141 where nobody reads the output any more, as after ``| head``; 143
+        after SIGTERM, which ends it as Ctrl-C does.
     """
     ending = _Ending()
     try:
@@ -62,7 +64,7 @@ def guarded(work: Callable[[], int | None]) -> int:
             return work() or 0
     except DltsError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return UNREACHABLE if isinstance(error, UnreachableError) else 1
     except KeyboardInterrupt:
         status, words = ending.last_words(ending.heard.is_set())
         print(words, file=sys.stderr)

@@ -14,6 +14,10 @@ class DltsError(Exception):
     """
 
 
+class UnreachableError(DltsError):
+    """A service did not answer; it may later. Commands exit with status 75, and may be started again."""
+
+
 def causes(error: BaseException) -> Iterator[BaseException]:
     """The error, what caused it or was being handled when it came, and so on."""
     seen: BaseException | None = error

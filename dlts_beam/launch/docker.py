@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from dlts_beam import storage
+from dlts_beam.command import UNREACHABLE
 from dlts_beam.errors import DltsError
 from dlts_beam.launch.job import TrainerJob
 from dlts_beam.launch.service import Say
@@ -100,7 +101,7 @@ def run(request: list[str], job: TrainerJob, say: Say, follow: bool) -> None:
         # Below 0 it is the client that was killed, and the container may still run.
         if status < 0 or status in FINAL or start == job.restarts:
             break
-        died = "was killed" if status >= KILLED else "crashed"
+        died = "was killed" if status >= KILLED else "got no answer" if status == UNREACHABLE else "crashed"
         say(f"{job.name} {died} (exit status {status}): it is started again and goes on")
     told = f"the training in {job.name} ended with exit status {status}; see its lines above"
     if status >= KILLED:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from dlts_beam.errors import DltsError
+from dlts_beam.errors import DltsError, UnreachableError
 from dlts_beam.launch.job import TrainerJob
-from dlts_beam.launch.patience import UnreachableError, patiently
+from dlts_beam.launch.patience import patiently
 from dlts_beam.launch.service import Say
 
 CONTAINER = "trainer"

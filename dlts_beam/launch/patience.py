@@ -6,16 +6,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from dlts_beam.errors import DltsError
+from dlts_beam.errors import UnreachableError
 
 PATIENCE = 300.0  # seconds without any answer
 PAUSE = 5.0
 
 _Result = TypeVar("_Result")
-
-
-class UnreachableError(DltsError):
-    """A service did not answer; it may later."""
 
 
 def patiently(work: Callable[[], _Result]) -> _Result:

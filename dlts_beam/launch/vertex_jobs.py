@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from dlts_beam.errors import DltsError
-from dlts_beam.launch.patience import UnreachableError, patiently
+from dlts_beam.errors import DltsError, UnreachableError
+from dlts_beam.launch.patience import patiently
 from dlts_beam.launch.service import Say
 
 POLL = 15.0  # seconds between two looks

@@ -14,7 +14,7 @@ import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from dlts_beam.errors import DltsError
+from dlts_beam.errors import DltsError, UnreachableError
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -83,7 +83,7 @@ def _found(process: int, address: str | None) -> Credentials:
             f"cannot reach gs://: no usable Google Cloud credentials ({first_line(error)}); {_ADVICE}"
         ) from error
     except TransportError as error:
-        raise DltsError(
+        raise UnreachableError(
             f"cannot reach gs://: Google Cloud does not answer ({first_line(error)}); check the network"
         ) from error
     except GoogleAuthError as error:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from dlts_beam.errors import DltsError
+from dlts_beam.errors import DltsError, UnreachableError
 from dlts_beam.storage import credentials
 from dlts_beam.storage.credentials import first_line
 from dlts_beam.storage.local import FULL, explain
@@ -265,9 +265,10 @@ def _explained(path: str, doing: str) -> Iterator[None]:
         GoogleAPICallError,
         GoogleAPIError,
         NotFound,
+        ServerError,
         Unauthorized,
     )
-    from google.auth.exceptions import GoogleAuthError
+    from google.auth.exceptions import GoogleAuthError, TransportError
 
     try:
         yield
@@ -278,15 +279,18 @@ def _explained(path: str, doing: str) -> Iterator[None]:
             f"cannot {doing} {path}: Google Cloud refuses access ({first_line(error)}); "
             "check the account's roles on the bucket"
         ) from error
+    except (ServerError, TransportError) as error:
+        raise UnreachableError(f"cannot {doing} {path}: {first_line(error)}") from error
     except (GoogleAPICallError, GoogleAuthError) as error:
         raise DltsError(f"cannot {doing} {path}: {first_line(error)}") from error
     except GoogleAPIError as error:  # the client tried again and again, until it lost patience
         last = str(error).partition("\n")[0]
-        raise DltsError(
+        raise UnreachableError(
             f"cannot {doing} {path}: Google Cloud does not answer ({last}); check the network"
         ) from error
     except OSError as error:
         # The network's have no number; the others come from the disk that is copied to or from.
         if error.errno is None:
-            raise DltsError(f"cannot {doing} {path}: {first_line(error)}; check the network") from error
+            told = f"cannot {doing} {path}: {first_line(error)}; check the network"
+            raise UnreachableError(told) from error
         raise explain(error, error.filename or tempfile.gettempdir(), f"copy {path} to or from") from error

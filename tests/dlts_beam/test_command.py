@@ -10,7 +10,7 @@ import time
 import pytest
 
 from dlts_beam.command import guarded, stop
-from dlts_beam.errors import DltsError
+from dlts_beam.errors import DltsError, UnreachableError
 
 STUBBORN = """
 import sys, time
@@ -56,14 +56,22 @@ def test_failures_are_one_sentence_and_a_status(capsys: pytest.CaptureFixture[st
     def fail() -> None:
         raise DltsError("the disk is full: free some space")
 
+    def ask() -> None:
+        raise UnreachableError("Google Cloud does not answer; check the network")
+
     def interrupt() -> None:
         raise KeyboardInterrupt
 
     assert guarded(lambda: None) == 0
     assert guarded(lambda: 3) == 3
     assert guarded(fail) == 1
+    assert guarded(ask) == 75
     assert guarded(interrupt) == 130
-    assert capsys.readouterr().err == "error: the disk is full: free some space\ninterrupted\n"
+    assert capsys.readouterr().err.splitlines() == [
+        "error: the disk is full: free some space",
+        "error: Google Cloud does not answer; check the network",
+        "interrupted",
+    ]
 
 
 @pytest.mark.parametrize(("clearing", "times", "status"), [("0", 1, 143), ("600", 2, -signal.SIGTERM)])

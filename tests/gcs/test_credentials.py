@@ -117,6 +117,19 @@ def test_a_network_that_does_not_answer_is_told_at_once(tmp_path: Path):
     assert seconds < AT_ONCE
 
 
+def test_a_network_that_does_not_answer_has_a_status_of_its_own(tmp_path: Path):
+    """Whatever starts containers can tell it from a refusal, and try again."""
+    nobody = Google(f"http://127.0.0.1:{free_port()}")
+    path = nobody.credentials(tmp_path / "key.json")
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", "-i", "gs://dlts-tests/samples", "-o", str(tmp_path / "model")],
+        env=clean(tmp_path, GOOGLE_APPLICATION_CREDENTIALS=str(path)), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 75
+    assert done.stderr.startswith("error: cannot reach gs://: Google Cloud does not answer")
+
+
 def test_a_damaged_file_of_credentials_is_told(tmp_path: Path):
     (tmp_path / "key.json").write_text("{")
     path = str(tmp_path / "key.json")

@@ -13,7 +13,7 @@ from google.api_core.exceptions import RetryError
 from google.cloud.storage import Bucket
 
 from dlts_beam import storage
-from dlts_beam.errors import DltsError
+from dlts_beam.errors import DltsError, UnreachableError
 from dlts_beam.storage import gcs
 from tests.storage_laws import check_a_failed_write_leaves_the_old_bytes
 
@@ -154,7 +154,7 @@ def test_a_network_that_is_away_for_long_is_told(folder: str, monkeypatch: pytes
         raise RetryError("Timeout of 120.0s exceeded", ConnectionError("no route to host"))
 
     monkeypatch.setattr(Bucket, "get_blob", give_up)
-    with pytest.raises(DltsError) as caught:
+    with pytest.raises(UnreachableError) as caught:
         storage.exists(storage.join(folder, "a"))
     assert str(caught.value) == (
         f"cannot read {folder}/a: Google Cloud does not answer (Timeout of 120.0s exceeded, last exception:"

@@ -135,14 +135,15 @@ def test_the_container_runs_and_its_lines_come_to_the_terminal(
 
 
 def test_a_killed_container_is_started_again(stand_in: Path, tmp_path: Path) -> None:
-    (stand_in / "statuses").write_text("137\n139\n70\n0\n")
-    said = start(tmp_path)
+    (stand_in / "statuses").write_text("137\n139\n70\n75\n0\n")
+    said = start(tmp_path, restarts=4)
     assert [line.partition(":")[0] for line in said] == [
         "dlts-train-1 was killed (exit status 137)",
         "dlts-train-1 was killed (exit status 139)",
         "dlts-train-1 crashed (exit status 70)",
+        "dlts-train-1 got no answer (exit status 75)",
     ]
-    assert calls(stand_in).count("run") == 4
+    assert calls(stand_in).count("run") == 5
 
 
 @pytest.mark.parametrize("status", [130, 143])

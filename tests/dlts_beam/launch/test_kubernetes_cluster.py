@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dlts_beam.errors import DltsError
+from dlts_beam.errors import DltsError, UnreachableError
 from dlts_beam.launch import kubernetes, kubernetes_cluster, patience
 from tests.dlts_beam.launch.servers import serving
 from tests.dlts_beam.launch.test_job import job_of
@@ -279,5 +279,5 @@ def test_no_config_and_no_cluster_are_told(
     with pytest.raises(DltsError, match="the kube config cannot be used"):
         kubernetes_cluster.Cluster("default", "elsewhere")
     kube_config("http://127.0.0.1:9")
-    with pytest.raises(patience.UnreachableError, match="the Kubernetes cluster cannot be reached"):
+    with pytest.raises(UnreachableError, match="the Kubernetes cluster cannot be reached"):
         kubernetes_cluster.Cluster("default", None).job("j")
