@@ -5,115 +5,44 @@
 Each set goes through the product's own steps 1 and 2; series are prepared, models trained and classes chosen
 by the trainer's own functions. One configuration for all sets: the one of ``--model auto``, sizes of the
 other architectures at their defaults. Results are appended to a file of JSON lines, one for each fold, and
-what is in it already is not run again; the table is written from that file alone. For a run of your own,
-name other files with ``--results`` and ``--table``. Several processes may share one results file, each with
-sets of its own.
+what is in it already is not run again; the table, a page of Markdown beside it, is written from that file
+alone. For a run of your own name another file with ``--results``. Several processes may share one results
+file, each with sets of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._accuracy_table import Record, digits, write_table
+from benchmarks._accuracy_notes import NOTES
+from benchmarks._accuracy_runs import (
+    AUTO,
+    FOREST,
+    Record,
+    append,
+    check_folds,
+    collect,
+    digits,
+    read_records,
+)
+from benchmarks._accuracy_sets import SETS, RealSet
+from benchmarks._accuracy_table import page
 
 if TYPE_CHECKING:
-    from trainer.dataset import Samples
     from trainer.setup import Fitted
 
 FOLDS = 5
-FOREST, AUTO = "random_forest", "auto"
 MODELS = (FOREST, AUTO, "tempcnn", "lstm_fcn", "transformer", "lstm", "conv_bilstm")
-
-
-@dataclass(frozen=True)
-class RealSet:
-    """One labelled set and how its README says to use it.
-
-    Attributes:
-        name: its folder.
-        title: in the table.
-        series: flags of step 1; ``{}`` stands for the set's folder.
-        samples: flags of step 2.
-        grouping: what its samples are grouped by.
-        groups: gives the group of each sample; None where every sample stands alone.
-        training: 0 for folds; else so many samples train, in random splits as in the published comparison.
-    """
-
-    name: str
-    title: str
-    series: tuple[str, ...]
-    samples: tuple[str, ...]
-    grouping: str
-    groups: Callable[[Samples], NDArray[Any]] | None
-    training: int = 0
-
-    @property
-    def key(self) -> str:
-        """Its name in the results."""
-        return f"{self.name}_{self.training}" if self.training else self.name
-
-    def in_order(self, samples: Samples) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[Any]]:
-        """Places of the samples in the order of their file, then their class ids and groups in that order."""
-        order = np.argsort(samples.features, kind="stable")
-        groups = np.arange(len(order)) if self.groups is None else self.groups(samples)[order]
-        return order, samples.class_ids[order], groups
-
-
-def _locations(samples: Samples) -> NDArray[Any]:
-    return samples.kept["location"].astype(np.int64)
-
-
-def _cells(samples: Samples) -> NDArray[Any]:
-    east, north = (np.floor(samples.kept[name].astype(float) / 0.25) for name in ("longitude", "latitude"))
-    return np.char.add(np.char.add(east.astype(int).astype(str), "_"), north.astype(int).astype(str))
-
-
-def _blocks(samples: Samples) -> NDArray[Any]:
-    part = samples.parts[0]
-    rows, cols = np.empty_like(part.rows), np.empty_like(part.cols)
-    rows[part.place], cols[part.place] = part.rows, part.cols
-    return rows // 5 * 1000 + cols // 5
-
-
-PORTO = (
-    "porto_dos_gauchos_modis_2007_2013", "Porto dos Gauchos 2007-2013, MODIS (6 bands)",
-    ("-i", "{}/series", "--stacked", "--dates", "{}/original/timeline", "-b", "1", "3", "4", "5", "6", "7"),
-    ("-s", "{}/points.gpkg", "--start-column", "start_date", "--end-column", "end_date", "--steps", "23"),
-)  # fmt: skip
-SETS = (
-    RealSet(
-        "mato_grosso_modis_samples", "Mato Grosso, MODIS (4 bands)",
-        ("-i", "{}/mosaic/images", "-b", "1", "2", "3", "4", "--undated"),
-        ("-s", "{}/mosaic/points.gpkg", "--keep", "location"), "location", _locations,
-    ),
-    RealSet(
-        "rondonia_sentinel2_samples", "Rondonia, Sentinel-2 (11 bands)",
-        ("-i", "{}/mosaic/images"), ("-s", "{}/mosaic/points.gpkg"), "sample", None,
-    ),
-    RealSet(
-        "bahia_cbers4_2019", "Bahia, CBERS-4 (6 bands)",
-        ("-i", "{}/mosaic/images"), ("-s", "{}/mosaic/points.gpkg", "--keep", "longitude", "latitude"),
-        "cell of 0.25 degrees", _cells,
-    ),
-    RealSet(*PORTO, "block of 5 x 5 pixels", _blocks),
-    RealSet(
-        "porto_dos_gauchos_modis_2012", "Porto dos Gauchos 2012, MODIS (6 bands)",
-        ("-i", "{}/images", "-b", "1", "2", "3", "4", "5", "6"),
-        ("-s", "{}/samples/points.gpkg"), "block of 5 x 5 pixels", _blocks,
-    ),
-    RealSet(*PORTO, "none: random splits", None, training=62),
-)  # fmt: skip
+RESULTS = Path("docs/accuracy.jsonl")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -127,24 +56,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=(FOREST, AUTO), metavar="NAME",
                         help=f"of {', '.join(MODELS)} (default: {FOREST} {AUTO})")  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=(1, 2, 3))
-    parser.add_argument("--results", type=Path, default=Path("docs/accuracy.jsonl"))
-    parser.add_argument("--table", type=Path, default=Path("docs/accuracy.md"))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--table", type=Path, help="default: beside --results, ending in .md")
     parser.add_argument("--work", type=Path, help="folder for series and samples (default: a passing one)")
     parser.add_argument("--threads", type=int, default=1, help="threads of a training (default: 1)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start nothing new after these")
     args = parser.parse_args(argv)
+    if min(args.seeds) < 1:
+        parser.error("--seeds are numbers from 1")
     until = time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory(prefix="dlts-accuracy-") as scratch:
         for model in args.models:
             for seed in args.seeds:
                 for chosen in (one for one in SETS if one.key in args.sets):
                     run(chosen, model, seed, args, args.work or Path(scratch), until)
-    write_table(read_records(args.results), args.table)
+    write_table(args.results, args.table or args.results.with_suffix(".md"))
 
 
-def read_records(path: Path) -> list[Record]:
-    """The results so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def write_table(results: Path, table: Path) -> None:
+    """Write the page; the repository's own ends with what is said of its results.
+
+    Raises:
+        SystemExit: no training has all its folds yet.
+    """
+    records = read_records(results)
+    if not any(collect(told, records) for told in records if "truth" in told):
+        raise SystemExit(f"{results} has no training with all its folds yet: {table} is not written")
+    own = results.resolve() == RESULTS.resolve()
+    table.write_text(page(records, NOTES if own else ""), encoding="utf-8")
 
 
 def run(chosen: RealSet, model: str, seed: int, args: argparse.Namespace, work: Path, until: float) -> None:
@@ -161,8 +100,10 @@ def run(chosen: RealSet, model: str, seed: int, args: argparse.Namespace, work: 
     setup = make_setup(flags(AUTO if model == FOREST else model, seed, folder))
     order, truth, groups = chosen.in_order(setup.samples)
     tests = held_out(truth, groups, chosen)
+    description = describe(chosen, truth, tests, groups)
     if (None, None, None) not in done:
-        _append(args.results, describe(chosen, truth, tests, groups))
+        append(args.results, description)
+    check_folds(args.results, known, description)
     for fold in missing:
         if time.monotonic() > until:
             return
@@ -171,7 +112,7 @@ def run(chosen: RealSet, model: str, seed: int, args: argparse.Namespace, work: 
         splits[test] = "test"
         record: Record = {"set": chosen.key, "model": model, "seed": seed, "fold": fold}
         record |= measure(setup, model, seed, splits, test)
-        _append(args.results, record)
+        append(args.results, record)
         hits = {k: np.mean(digits(v) == truth[tests[fold]]) for k, v in record["predicted"].items()}
         shown = "  ".join(f"{name} {share:.4f}" for name, share in list(hits.items())[:4])
         print(f"{chosen.key}  seed {seed}  fold {fold}  {record['seconds']:.0f} s  {shown}", flush=True)
@@ -298,11 +239,6 @@ def describe(
         "tests": [test.tolist() for test in tests],
         "groups": group_of.tolist(),
     }
-
-
-def _append(path: Path, record: Record) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
 
 
 def _text(class_ids: NDArray[np.int64]) -> str:

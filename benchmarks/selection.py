@@ -20,7 +20,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy import AUTO, FOLDS, SETS, RealSet, extract, flags, held_out, use_threads
+from benchmarks._accuracy_runs import AUTO
+from benchmarks._accuracy_sets import SETS, RealSet
+from benchmarks.accuracy import FOLDS, extract, flags, held_out, use_threads
 
 FIRST_SEED = 11  # other seeds than those of the table
 Tested = dict[str, NDArray[np.float32]]
@@ -63,7 +65,10 @@ def left_out(chosen: RealSet, fold: int, data: Path, work: Path) -> Tested:
         with tempfile.TemporaryDirectory(prefix="dlts-fold-") as scratch:
             fitted = fit_splits(setup, splits, ModelFolder(scratch), log=lambda line: None)
         found = {one.name: evaluate.predict(one, fitted.prepared, out) for one in branches_of(fitted.model)}
-        np.savez(path, truth=setup.samples.class_ids[out], first=len(tests[fold]), **found)
+        unfinished = path.with_suffix(".part")
+        with unfinished.open("wb") as file:
+            np.savez(file, truth=setup.samples.class_ids[out], first=len(tests[fold]), **found)
+        unfinished.rename(path)
         print(f"{chosen.key}  without folds {fold} and {(fold + 1) % FOLDS}", flush=True)
     with np.load(path) as file:
         return dict(file)
