@@ -25,7 +25,7 @@ help:
 	@echo "make test    run the whole test suite (TEST_FLAGS='-k storage' for some of it)"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   run every benchmark (BENCHMARKS='classify memory' for some of them)"
-	@echo "make gpu-check  measure the serving models on a GPU, where there is one"
+	@echo "make gpu-check  measure training and the serving models on a GPU, where there is one"
 	@echo "make image-check  install and import what the images do, in clean environments (minutes)"
 	@echo "make flex-templates  write deploy/dataflow/*.json anew from the commands' flags"
 	@echo "make real    run the four steps on the real series in ../shared/data"

@@ -1,9 +1,10 @@
-"""What a GPU makes of the serving models: speed and agreement with the CPU. Says so where there is none.
+"""What a GPU makes of training and of the serving models. Says so where there is none.
 
     python -m benchmarks.gpu_check [--models conv_bilstm auto] [--batches 256 1024 4096] [--strips 20]
 
 The same strips go through the TensorFlow engine on the GPU, as step 4 runs it there, and through ONNX Runtime
-on one core. ``disagree`` is the share of pixels whose class differs. The last line is one JSON object.
+on one core. ``disagree`` is the share of pixels whose class differs. Training is measured as
+`benchmarks.training` does, with float32 and with mixed precision. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ import numpy as np
 from benchmarks._scene import BANDS, CLASSES, NETWORKS, STEPS
 
 WARM_UP = 3
+SAMPLES, TRAINING_BATCH = 4096, 256
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", choices=NETWORKS, default=["conv_bilstm", "auto"])
     parser.add_argument("--batches", nargs="+", type=int, default=[256, 1024, 4096])
     parser.add_argument("--strips", type=int, default=20, help="strips for each measurement")
+    parser.add_argument("--training", nargs="*", default=["lstm", "ltae", "conv_bilstm"], metavar="MODEL")
+    parser.add_argument("--rounds", type=int, default=3, help="of each training")
     options = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
@@ -54,7 +59,23 @@ def main(argv: Sequence[str] | None = None) -> None:
                     f" {row['gpu'] / row['cpu']:7.1f}  {row['disagree']:.5f}",
                     flush=True,
                 )
-    print(json.dumps({"gpu": name, "gpus": len(gpus), "rows": rows}))
+    print("model         precision  samples/s  together")
+    training = [
+        train(model, mixed, options.rounds) for model in options.training for mixed in (False, True)
+    ]
+    print(json.dumps({"gpu": name, "gpus": len(gpus), "rows": rows, "training": training}))
+
+
+def train(name: str, mixed_precision: bool, rounds: int) -> dict[str, Any]:
+    """Samples per second of a training, input and model together, and what share of the slower that is."""
+    from benchmarks import training
+
+    measured = training.measure(name, SAMPLES, TRAINING_BATCH, rounds, mixed_precision)
+    rate = statistics.median(one["both"] for one in measured)
+    together = statistics.median(one["both"] / min(one["input"], one["model"]) for one in measured)
+    precision = "float16" if mixed_precision else "float32"
+    print(f"{name:12s} {precision:>10s} {rate:10.0f} {together:9.2f}", flush=True)
+    return {"model": name, "precision": precision, "rate": round(rate), "together": round(together, 3)}
 
 
 def measure(name: str, batch: int, strips: int, folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What ``--model auto`` stands for: the architecture and settings that did best on the real sets."""
+"""What ``--model auto`` stands for: the architecture and settings that do best on the real sets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 AUTO = "auto"
-# Chosen on five real sets, one configuration for all of them (docs/accuracy.md). No validation split: the
+# One configuration for five real sets; how it was chosen stands in docs/accuracy.md. No validation split: the
 # learning rate falls to 0 and the last epoch is the model, so every sample can train.
 AUTO_FLAGS: Mapping[str, Any] = {
     "model": "ltae_mlp_forest",

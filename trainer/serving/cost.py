@@ -13,8 +13,7 @@ def count_flops(model: onnx.ModelProto) -> int:
     """Floating-point operations of one run: two per multiply-add in products, convolutions and LSTMs.
 
     Element-wise work is left out, as it is in the peak that it is compared with; so are trees, which compare
-    and do not multiply. Divide by the number of
-    pixels in a strip for the cost of a pixel.
+    and do not multiply. Divide by the number of pixels in a strip for the cost of a pixel.
     """
     from onnx import shape_inference
 
