@@ -35,6 +35,7 @@ def model_table(shape: ModelShape) -> str:
             {"members": members},
             f"recommended: {recommended.name} --members {members}, with the training that suits it",
         ),
+        "MFLOP are those of the networks: the trees of a forest compare and are not counted",
     ]
     return "\n".join(lines)
 
