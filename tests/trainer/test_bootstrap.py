@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from sklearn import metrics as sk
 
 from trainer import evaluate
 from trainer.bootstrap import FEW_GROUPS, add_intervals, caution, flawless, resampled
@@ -101,3 +102,53 @@ def test_few_groups_are_told() -> None:
     assert "of 3 independent groups only" in (caution(3) or "")
     assert caution(FEW_GROUPS - 1) is not None
     assert caution(FEW_GROUPS) is None
+
+
+MEASURES = ("overall_accuracy", "kappa", "macro_f1")
+
+
+def by_scikit_learn(matrix: np.ndarray) -> list[float]:
+    """All measures of a confusion matrix, from its samples one by one: three of all, then three per class."""
+    truth, predicted = np.indices(matrix.shape).reshape(2, -1).repeat(matrix.ravel(), axis=1)
+    of_all = sk.accuracy_score(truth, predicted), sk.cohen_kappa_score(truth, predicted)
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(truth, predicted, labels=range(len(matrix)))
+    return [*of_all, f1.mean(), *np.ravel([precision, recall, f1], order="F")]
+
+
+def test_every_measure_has_the_percentiles_of_its_own_values() -> None:
+    generator = np.random.default_rng(4)
+    truth = np.repeat([0, 1, 2], (60, 30, 25))
+    wrong = generator.random(115) < np.array([0.1, 0.3, 0.5])[truth]
+    predicted = np.where(wrong, (truth + generator.integers(1, 3, 115)) % 3, truth)
+    groups = generator.integers(0, 30, 115).astype(str)
+    matrices = list(resampled(truth, predicted, groups, 3, seed=2, replicates=50))
+    values = np.array([by_scikit_learn(matrix) for matrix in matrices])
+    assert all((matrix.sum(0) * matrix.sum(1)).all() for matrix in matrices)  # all is defined
+    plain = evaluate.metrics(evaluate.confusion_matrix(truth, predicted, 3), ["a", "b", "c"])
+    found = add_intervals(plain, matrices)
+    entries = [(found[name], plain[name]) for name in MEASURES]
+    for name in "abc":
+        of_class = found["classes"][name], plain["classes"][name]
+        entries += [
+            (of_class[0][measure], of_class[1][measure]) for measure in ("precision", "recall", "f1")
+        ]
+        assert of_class[0]["support"] == of_class[1]["support"]
+    low, high = np.percentile(values, [2.5, 97.5], axis=0)
+    assert len(np.unique(low.round(4))) == len(np.unique(high.round(4))) == 12  # none can stand for another
+    for number, (entry, before) in enumerate(entries):
+        assert entry == {
+            "value": before["value"],
+            "low": pytest.approx(low[number], abs=1e-6),
+            "high": pytest.approx(high[number], abs=1e-6),
+        }
+
+
+def test_draws_in_which_a_measure_is_undefined_do_not_count_for_it() -> None:
+    whole = np.array([[2, 2], [1, 3]])
+    without_b = np.array([[4, 0], [0, 0]])  # no precision, recall and F1 of b, no kappa
+    found = add_intervals(evaluate.metrics(whole, ["a", "b"]), [whole, without_b])
+    assert found["classes"]["b"]["precision"] == {"value": 0.6, "low": 0.6, "high": 0.6}
+    assert found["classes"]["b"]["recall"] == {"value": 0.75, "low": 0.75, "high": 0.75}
+    assert found["kappa"] == {"value": 0.25, "low": 0.25, "high": 0.25}
+    of_all = found["overall_accuracy"]
+    assert of_all == {"value": 0.625, "low": pytest.approx(0.634375), "high": pytest.approx(0.990625)}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 
 from dlts_beam.spec import TimeStep
 from tests.trainer.helpers import Fake, make_fake, write_fake
@@ -228,3 +231,23 @@ def test_all_samples_measure_a_model_without_a_test_split_and_those_it_has_used_
     assert "all are new to the model, which was trained with -t 0" in capsys.readouterr().out
     chosen, part, _ = _choose(read_samples([early, late]), folder)
     assert (int(chosen.sum()), part) == (40, "all")
+
+
+def test_an_evaluation_trains_nothing_and_leaves_the_model_as_it_is(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("an evaluation trains nothing")
+
+    monkeypatch.setattr(keras.optimizers.Optimizer, "apply", refuse)
+    monkeypatch.setattr(RandomForestClassifier, "fit", refuse)
+
+    def digests() -> dict[Path, str]:
+        files = [path for path in (trained / "model").rglob("*") if path.is_file()]
+        own = [path for path in files if "evaluation" not in path.parts]
+        return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in own}
+
+    before = digests()
+    other = write_fake(tmp_path / "other", make_fake((10, 10), seed=9))
+    assert run("-i", other, "-o", trained / "model", "-n") == 0
+    assert digests() == before

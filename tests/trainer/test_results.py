@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from dlts_beam.spec import PreparationSpec
 from tests.trainer.helpers import make_fake, write_fake
-from trainer import evaluate, statistics
+from trainer import evaluate, plots, statistics
 from trainer.dataset import read_samples
 from trainer.folder import ModelFolder
 from trainer.prepared import prepare_samples
@@ -102,3 +104,61 @@ def test_clouds_left_in_are_told_from_clean_series() -> None:
     ]
     assert shares[0] < 0.04 < statistics.UNMASKED_SPIKES < shares[1]
     assert statistics.spike_share(np.ones((5, 2, 1, 1, 1), np.float32), np.ones(5, bool)) == 0
+
+
+def test_the_worst_samples_are_the_wrong_ones_that_the_model_was_surest_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = make_fake((20, 20))
+    samples = read_samples([write_fake(tmp_path, fake)])
+    prepared = prepare_samples(samples, PreparationSpec(("b1", "b2"), (0.0, 0.0)))
+    places = np.arange(10, 40)
+    truth = samples.class_ids[places]
+    # Two of three are wrong; of the right ones, some are surer than any wrong one, some less sure.
+    chance = np.random.default_rng(3).permutation(np.linspace(0.02, 0.45, 30))
+    chance[::3] = np.linspace(0.55, 0.99, 10)
+    probabilities = np.empty((30, 2), np.float32)
+    probabilities[np.arange(30), truth], probabilities[np.arange(30), 1 - truth] = chance, 1 - chance
+    predicted = evaluate.predicted_classes(probabilities)
+    np.testing.assert_array_equal(predicted == truth, np.arange(30) % 3 == 0)
+    drawn: list[plots.WrongSample] = []
+
+    def draw(days: Sequence[float], wrong: Sequence[plots.WrongSample]) -> bytes:
+        drawn.extend(wrong)
+        return b""
+
+    monkeypatch.setattr(plots, "wrong_png", draw)
+    predictions = Predictions(places, truth, predicted, probabilities, samples.ids[places])
+    training = np.arange(40) < 10
+    page = wrong_section(predictions, samples, prepared, training, range(6), ("b1", "b2"), fake.spec.classes)
+    worst = sorted((k for k in range(30) if k % 3), key=lambda k: chance[k])[:9]
+    rows = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", page)][1:]
+    assert [(row[0], *row[3:]) for row in rows] == [
+        (samples.ids[places[k]], NAMES[truth[k]], NAMES[1 - truth[k]], f"{chance[k]:.3f}") for k in worst
+    ]
+    means = [prepared[training & (samples.class_ids == k), :, 0, 0].mean(axis=0) for k in (0, 1)]
+    for k, sample in zip(worst, drawn, strict=True):
+        band = ("b1", "b2").index(sample.band)
+        assert sample.title.startswith(samples.ids[places[k]])
+        np.testing.assert_array_equal(sample.series, prepared[places[k], :, 0, 0, band])
+        for (name, mean, _), own in ((sample.reference, truth[k]), (sample.predicted, 1 - truth[k])):
+            assert name == NAMES[own]
+            np.testing.assert_allclose(mean, means[own][:, band], rtol=1e-5)
+
+
+def test_the_pictures_have_the_reference_in_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, predicted = np.array([0] * 6 + [1] * 4), np.array([0, 0, 0, 1, 1, 1] + [1] * 4)
+    found = {"split": "test", **measured(truth, predicted, np.arange(10).astype(str), NAMES, 2)}
+    shown: list[list[list[int]]] = []
+    draw = plots.confusion_png
+
+    def note(matrix: np.ndarray, names: Sequence[str], title: str) -> bytes:
+        shown.append(matrix.tolist())
+        return draw(matrix, names, title)
+
+    monkeypatch.setattr(plots, "confusion_png", note)
+    folder = ModelFolder(str(tmp_path))
+    write_results(folder, found, make_fake().spec.classes, "test", [])
+    log_confusion(folder, found, NAMES)
+    assert shown == [[[3, 3], [0, 4]]] * 2
+    assert json.loads((tmp_path / "metrics.json").read_text())["confusion_matrix"]["values"] == shown[0]
