@@ -50,6 +50,40 @@ for names in ("CPU:0", "CPU:0,CPU:1"):
     print("moved by", np.sqrt(sum((part**2).sum() for part in moved)))
 """
 
+OVERFLOWING = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+import numpy as np
+from tests.trainer.test_fit import make_data, make_model
+from trainer.devices import choose_devices
+from trainer.feed import training_feed
+from trainer.loop import Loop
+from trainer.settings import FitSettings
+
+data = make_data(2, 0)
+keras.mixed_precision.set_global_policy("mixed_float16")
+devices = choose_devices("CPU:0,CPU:1")
+with devices.scope():
+    model = make_model(data)
+loop = Loop(model, FitSettings(optimizer="adamw", mixed_precision=True), 1, devices)
+scale = lambda: float(np.asarray(loop.optimizer.dynamic_scale))
+before, first_scale = model.get_weights(), scale()
+for heavy in (None, 0, 1):
+    loop.start(model)
+    for variable, value in zip(model.weights, before):
+        variable.assign(value)
+    data.weights[:] = 1
+    if heavy is not None:
+        first, = next(iter(training_feed(data, 2, 2, 0, 1, None, 2, [heavy])))[0].numpy()
+        data.weights[(data.series == first).all((1, 2, 3, 4))] = 1e7  # its gradients overflow in float16
+    feed = lambda pieces: training_feed(data, 2, 2, 0, 1, None, 2, pieces)
+    loop.run(loop.distribute(feed), 1, training=True)
+    moved = any((after != then).any() for after, then in zip(model.get_weights(), before))
+    print("update", heavy, "moved" if moved else "skipped", scale() / first_scale)
+"""
+
 
 def test_without_a_gpu_the_cpu_trains() -> None:
     devices = choose_devices()
@@ -98,6 +132,13 @@ def test_two_devices_move_the_weights_no_further_than_one_where_gradients_are_cl
     assert found.returncode == 0, found.stderr
     moved = [float(line.split()[-1]) for line in found.stdout.splitlines() if line.startswith("moved by")]
     assert moved == pytest.approx([0.05, 0.05], rel=1e-4)
+
+
+def test_an_update_is_skipped_whichever_device_has_gradients_that_overflow() -> None:
+    found = subprocess.run([sys.executable, "-c", OVERFLOWING], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    told = [line for line in found.stdout.splitlines() if line.startswith("update")]
+    assert told == ["update None moved 1.0", "update 0 skipped 0.5", "update 1 skipped 0.5"]
 
 
 @pytest.mark.parametrize(
