@@ -11,7 +11,7 @@ import pytest
 from dlts_beam.errors import DltsError
 from tests.trainer.helpers import make_fake, write_fake
 from trainer.__main__ import main
-from trainer.devices import _cluster, choose_devices
+from trainer.devices import choose_devices, cluster
 from trainer.folder import ModelFolder
 
 TWO = """
@@ -142,7 +142,7 @@ def test_an_update_is_skipped_whichever_device_has_gradients_that_overflow() -> 
 
 
 @pytest.mark.parametrize(
-    ("cluster", "task", "found"),
+    ("listed", "task", "found"),
     [
         ({"worker": ["a:1", "b:1", "c:1"]}, {"type": "worker", "index": 2}, (3, 2)),  # Kubernetes
         ({"chief": ["a:1"], "worker": ["b:1"]}, {"type": "worker", "index": 0}, (2, 1)),  # Vertex AI
@@ -150,7 +150,7 @@ def test_an_update_is_skipped_whichever_device_has_gradients_that_overflow() -> 
     ],
 )
 def test_workers_that_a_service_lists_are_understood(
-    cluster: object, task: object, found: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    listed: object, task: object, found: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task, "environment": "cloud"}))
-    assert _cluster() == found
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": listed, "task": task, "environment": "cloud"}))
+    assert cluster() == found
