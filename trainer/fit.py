@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import keras
@@ -89,7 +90,7 @@ def fit_model(
     epochs = settings.epochs_of(steps)
     loops: list[Loop] = []
     saved = time.monotonic()
-    with folder.log_folder() as logs:
+    with folder.log_folder() if devices.is_chief else nullcontext("") as logs:
         for number in range(len(done), len(branches)):
             branch = branches[number]
             if is_forest(branch):
