@@ -49,7 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-i", "--series-dir", action="append", metavar="DIR", required=True,
         help="samples folder that generate-series wrote; may be repeated")
-    add("-o", "--output-dir", metavar="DIR", required=True, help="model folder to write (with -n: to read)")
+    add("-o", "--output-dir", metavar="DIR", required=True,
+        help="model folder to write (with -n: to read); workers that train together share one")
     add("-s", "--seed", type=int, default=2, help="seed of split, order and weights (default: %(default)s)")
     add("-n", "--only-evaluate", action="store_true",
         help="train nothing: measure the model in -o on those samples of -i that are new to it")

@@ -18,7 +18,7 @@ from dlts_beam.spec.model import DEFAULT_SAVED_MODEL
 from trainer import evaluate
 from trainer.folder import ModelFolder
 from trainer.forest import forest_predictions
-from trainer.kept import keep, kept
+from trainer.kept import digest_of_kept, keep, kept
 from trainer.models import branches_of
 from trainer.options import sample_groups
 from trainer.progress import set_branches
@@ -26,6 +26,7 @@ from trainer.results import forest_summary, measured
 from trainer.setup import Setup, fit_splits, say
 from trainer.split import assign_folds, assign_splits, leave_out
 from trainer.weights import check_weights
+from trainer.workers import check_alike
 
 FOLDS = "folds.npz"
 
@@ -69,12 +70,14 @@ def cross_validate(
         The measures with intervals, ``folds``, and ``random_forest`` unless it is switched off.
 
     Raises:
-        DltsError: the samples cannot be cut so, or a training failed.
+        DltsError: the samples cannot be cut so, or a training failed; or workers found different folds kept.
     """
     samples, names = setup.samples, setup.spec.classes.names
     path = folder.join(FOLDS)
     kept = _load_folds(path, key) or _Folds([], np.full(len(samples), -1), np.full(len(samples), -1))
     told, predicted, forest = kept.rows, kept.predicted, kept.forest
+    wrong = f"the workers see different folds in {folder.path}: give -o a folder that all of them share"
+    check_alike(setup.devices, digest_of_kept(told, [predicted, forest]), wrong)
     if told:
         say(f"going on after {told[-1]['fold']}, where an earlier run was stopped")
     for name, splits in itertools.islice(_fold_splits(setup, args), len(told), None):

@@ -61,7 +61,7 @@ def choose_devices(wanted: str | None = None) -> Devices:
     Raises:
         DltsError: a device is not there or named twice, or ``TF_CONFIG`` cannot be read.
     """
-    workers, worker = _cluster()
+    workers, worker = cluster()
     if workers > 1:
         if wanted:
             raise DltsError("--devices and TF_CONFIG exclude each other: every worker uses all its GPUs")
@@ -99,8 +99,12 @@ def seed_everything(seed: int, deterministic: bool) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def _cluster() -> tuple[int, int]:
-    """How many workers ``TF_CONFIG`` lists, and which one this process is; the chief is number 0."""
+def cluster() -> tuple[int, int]:
+    """How many workers ``TF_CONFIG`` lists, and which one this process is; the chief is number 0.
+
+    Raises:
+        DltsError: the variable is not as TensorFlow wants it.
+    """
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
         return 1, 0

@@ -102,9 +102,13 @@ def validation_feed(
 ) -> tf.data.Dataset:
     """Batches (series, one-hot classes, weights of 1) of the validation split, once and in order.
 
-    They are dealt out evenly, so that with ``pieces``, as in `training_feed`, no piece is empty.
+    They are dealt out evenly, so that with ``pieces``, as in `training_feed`, no piece is empty; where there
+    are fewer samples than replicas, each comes once for every replica, which leaves their mean as it is.
     """
-    places, count = tf.constant(data.validation), len(data.validation)
+    validation = data.validation
+    if len(validation) < replicas:
+        validation = np.tile(validation, replicas)
+    places, count = tf.constant(validation), len(validation)
     steps = validation_batches(data, replicas)
     bounds = tf.constant([number * count // steps for number in range(steps + 1)], tf.int64)
     numbers = tf.data.Dataset.range(steps)

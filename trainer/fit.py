@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import keras
@@ -31,9 +32,10 @@ from trainer.progress import (
     restore,
     save_checkpoint,
     set_branches,
+    state_digest,
 )
 from trainer.settings import FitSettings
-from trainer.workers import telling_of_lost_workers
+from trainer.workers import check_alike, telling_of_lost_workers
 
 Log = Callable[[str], None]
 _BRANCH_SEED = 1_000_003  # branches of one model see their samples in different orders
@@ -67,7 +69,8 @@ def fit_model(
         devices: what shares each batch; the model was built in their scope.
 
     Raises:
-        DltsError: the loss became NaN; epoch and batch are named, and the models up to then are written.
+        DltsError: the loss became NaN; epoch and batch are named, and the models up to then are written. Or
+            the workers would go on from different checkpoints.
     """
     devices = devices or choose_devices()
     if not devices.is_chief:
@@ -75,6 +78,8 @@ def fit_model(
     branches = branches_of(model)
     path = folder.join(CHECKPOINT)
     state = load_checkpoint(path, key)
+    wrong = f"the workers see different checkpoints in {folder.path}: give -o a folder that all of them share"
+    check_alike(devices, state_digest(state), wrong)
     done = list(state.done) if state else []
     if state and state.is_finished:
         log("an earlier run was stopped after its training: going on with what comes next")
@@ -89,7 +94,7 @@ def fit_model(
     epochs = settings.epochs_of(steps)
     loops: list[Loop] = []
     saved = time.monotonic()
-    with folder.log_folder() as logs:
+    with folder.log_folder() if devices.is_chief else nullcontext("") as logs:
         for number in range(len(done), len(branches)):
             branch = branches[number]
             if is_forest(branch):

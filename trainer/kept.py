@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,3 +46,11 @@ def kept(path: str, key: str, begins: str) -> Iterator[tuple[dict[str, Any], Arr
             yield (meta, file) if meta["key"] == key else None
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise DltsError(f"{path} is damaged: remove it, and {begins} from the beginning") from error
+
+
+def digest_of_kept(meta: Any, arrays: Iterable[NDArray[Any]]) -> str:
+    """SHA-256 of what was kept, as it was read: workers that go on together must agree on it."""
+    parts = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for values in arrays:
+        parts.update(np.ascontiguousarray(values).tobytes())
+    return parts.hexdigest()

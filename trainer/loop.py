@@ -134,7 +134,8 @@ class Loop:
         losses = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing, reduction=None)
         model, optimizer, devices = self.model, self.optimizer, self.devices
         trained = model.trainable_variables
-        clips_together = self.settings.clip_norm > 0 and devices.replicas > 1
+        needs_mean = self.settings.clip_norm > 0 or self.settings.mixed_precision
+        averages_first = needs_mean and devices.replicas > 1
 
         def replica(series: tf.Tensor, one_hot: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
             size = tf.cast(tf.shape(series)[0], tf.float32)
@@ -144,8 +145,9 @@ class Loop:
                 scaled = optimizer.scale_loss(total / (size * devices.replicas))
             if training:
                 gradients = tape.gradient(scaled, trained)
-                if clips_together:
-                    # Each replica clips the same mean to its share, so that their sum is the clipped sum.
+                if averages_first:
+                    # Each replica clips the same mean to its share, so that their sum is the clipped sum, and
+                    # all skip an update whose gradients overflow anywhere: Keras asks the first one alone.
                     together = tf.distribute.get_replica_context()
                     gradients = together.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
                 optimizer.apply(gradients, trained)

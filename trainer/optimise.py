@@ -36,7 +36,8 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Nadam, as the parent project trained, or AdamW.
 
-    Keras clips in every replica, before it sums over these: each takes its share of the largest norm.
+    Keras clips in every replica, before it sums over these: each takes its share of the largest norm. Its
+    scaled loss asks the first replica alone whether the gradients are finite: give all of them the mean.
     """
     rate = settings.learning_rate
     if settings.lr_decay == "cosine":

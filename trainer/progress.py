@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlts_beam.spec.model import SAVED_MODELS
-from trainer.kept import keep, kept
+from trainer.kept import digest_of_kept, keep, kept
 
 CHECKPOINT = "checkpoint.npz"
 Weights = list[NDArray[Any]]
@@ -92,6 +92,16 @@ def assign_all(variables: Sequence[Any], values: Weights) -> None:
     """Give the variables these values, in order."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+def state_digest(state: State | None) -> str:
+    """SHA-256 of what a training goes on from; text of its own where it starts."""
+    if state is None:
+        return "no checkpoint"
+    reached = [*state.done, state.current]
+    best = [values for one in reached for name in sorted(one.best) for values in one.best[name]]
+    history = [[one.branch, one.history] for one in reached]
+    return digest_of_kept(history, [*best, *state.variables, *state.optimizer])
 
 
 def save_checkpoint(path: str, key: str, state: State) -> None:

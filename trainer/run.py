@@ -35,12 +35,16 @@ from trainer.results import (
     wrong_section,
 )
 from trainer.setup import Fitted, Setup, check_buildable, fit_splits, make_setup, say, split_samples
-from trainer.workers import weights_digest
+from trainer.workers import check_alike, weights_digest
 
 CHECKED_SAMPLES = 256  # real samples on which the serving models are compared with Keras
 NO_FOREST = (
     "no random forest stands beside the model: without a test and a validation split it could only be "
     "measured on the samples that it learned from"
+)
+NOT_ALIKE = (
+    "the workers would train differently: start all of them with the same command, on the same samples and "
+    "with the same versions of everything"
 )
 # Flags that say where things lie or how a run goes, not what comes out.
 NOT_SETTINGS = ("series_dir", "output_dir", "only_evaluate", "checkpoint_seconds", "members_given")
@@ -65,6 +69,7 @@ def train(args: argparse.Namespace) -> int:
     folder = ModelFolder(args.output_dir)
     splits_csv = seen.splits_table(samples, splits, names)
     key = _key(args, setup, splits_csv)
+    check_alike(setup.devices, key, NOT_ALIKE)
     if not setup.devices.is_chief:
         _fit(args, setup, splits, folder, key)
         return 0  # the chief writes for all

@@ -51,7 +51,8 @@ NOT_IN_NAME = (
 
 DESCRIPTION = """\
 Try sizes of the architecture, learning rates and batch sizes, and keep those that do best on the validation
-split; the test split is never looked at. Takes every flag of train-model. Killed and started again with the
+split; the test split is never looked at. Takes every flag of train-model, of which -n, -b and -l change
+nothing here, and --folds and --leave-out only the command that is told. Killed and started again with the
 same flags, it goes on after the last finished trial.
 """
 EPILOG = """\
@@ -135,8 +136,15 @@ def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
+    from trainer.devices import cluster
     from trainer.setup import make_setup, say, split_samples
 
+    workers, _ = cluster()
+    if workers > 1:
+        raise DltsError(
+            f"dlts tune searches in one process, and TF_CONFIG lists {workers} workers, each of which would "
+            "make a search of its own: unset it"
+        )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     setup = make_setup(args)
     splits = split_samples(setup, args)

@@ -11,7 +11,7 @@ import pytest
 from dlts_beam.errors import DltsError
 from tests.trainer.helpers import make_fake, write_fake
 from trainer.__main__ import main
-from trainer.devices import _cluster, choose_devices
+from trainer.devices import choose_devices, cluster
 from trainer.folder import ModelFolder
 
 TWO = """
@@ -48,6 +48,40 @@ for names in ("CPU:0", "CPU:0,CPU:1"):
     one.run(one.distribute(feed), 1, training=True)
     moved = [after - then for after, then in zip(model.get_weights(), before)]
     print("moved by", np.sqrt(sum((part**2).sum() for part in moved)))
+"""
+
+OVERFLOWING = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+import numpy as np
+from tests.trainer.test_fit import make_data, make_model
+from trainer.devices import choose_devices
+from trainer.feed import training_feed
+from trainer.loop import Loop
+from trainer.settings import FitSettings
+
+data = make_data(2, 0)
+keras.mixed_precision.set_global_policy("mixed_float16")
+devices = choose_devices("CPU:0,CPU:1")
+with devices.scope():
+    model = make_model(data)
+loop = Loop(model, FitSettings(optimizer="adamw", mixed_precision=True), 1, devices)
+scale = lambda: float(np.asarray(loop.optimizer.dynamic_scale))
+before, first_scale = model.get_weights(), scale()
+for heavy in (None, 0, 1):
+    loop.start(model)
+    for variable, value in zip(model.weights, before):
+        variable.assign(value)
+    data.weights[:] = 1
+    if heavy is not None:
+        first, = next(iter(training_feed(data, 2, 2, 0, 1, None, 2, [heavy])))[0].numpy()
+        data.weights[(data.series == first).all((1, 2, 3, 4))] = 1e7  # its gradients overflow in float16
+    feed = lambda pieces: training_feed(data, 2, 2, 0, 1, None, 2, pieces)
+    loop.run(loop.distribute(feed), 1, training=True)
+    moved = any((after != then).any() for after, then in zip(model.get_weights(), before))
+    print("update", heavy, "moved" if moved else "skipped", scale() / first_scale)
 """
 
 
@@ -100,8 +134,15 @@ def test_two_devices_move_the_weights_no_further_than_one_where_gradients_are_cl
     assert moved == pytest.approx([0.05, 0.05], rel=1e-4)
 
 
+def test_an_update_is_skipped_whichever_device_has_gradients_that_overflow() -> None:
+    found = subprocess.run([sys.executable, "-c", OVERFLOWING], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    told = [line for line in found.stdout.splitlines() if line.startswith("update")]
+    assert told == ["update None moved 1.0", "update 0 skipped 0.5", "update 1 skipped 0.5"]
+
+
 @pytest.mark.parametrize(
-    ("cluster", "task", "found"),
+    ("listed", "task", "found"),
     [
         ({"worker": ["a:1", "b:1", "c:1"]}, {"type": "worker", "index": 2}, (3, 2)),  # Kubernetes
         ({"chief": ["a:1"], "worker": ["b:1"]}, {"type": "worker", "index": 0}, (2, 1)),  # Vertex AI
@@ -109,7 +150,7 @@ def test_two_devices_move_the_weights_no_further_than_one_where_gradients_are_cl
     ],
 )
 def test_workers_that_a_service_lists_are_understood(
-    cluster: object, task: object, found: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    listed: object, task: object, found: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task, "environment": "cloud"}))
-    assert _cluster() == found
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": listed, "task": task, "environment": "cloud"}))
+    assert cluster() == found

@@ -99,6 +99,18 @@ def test_replicas_share_the_validation_split() -> None:
     np.testing.assert_array_equal(np.sort(np.concatenate(shares)), np.sort(data.series[:521, 0, 0, 0, 0]))
 
 
+def test_no_replica_is_without_a_validation_sample() -> None:
+    data = replace(make_data(), validation=np.array([5, 8]))
+    shares = []
+    for piece in range(3):
+        (batch,) = validation_feed(data, 3, [piece]).as_numpy_iterator()
+        assert (batch[2] == 1).all()
+        shares.append(batch[0][:, 0, 0, 0, 0])
+    assert [len(share) for share in shares] == [2, 2, 2]
+    wanted = np.repeat(data.series[[5, 8], 0, 0, 0, 0], 3)  # each as often as the other: their mean stays
+    np.testing.assert_array_equal(np.sort(np.concatenate(shares)), np.sort(wanted))
+
+
 def test_mapped_series_give_the_same_batches(tmp_path: Path) -> None:
     data = make_data()
     mapped = np.memmap(tmp_path / "series", np.float32, "w+", shape=data.series.shape)

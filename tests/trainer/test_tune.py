@@ -212,6 +212,19 @@ def test_other_flags_are_another_search(folder: Path, capsys: pytest.CaptureFixt
     assert "finished already" not in capsys.readouterr().out
 
 
+def test_several_workers_are_refused_before_they_wait_for_each_other(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = {"worker": ["a:1", "b:2"]}
+    task = {"type": "worker", "index": 1}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    assert run(folder, "--trials", 1) == 1
+    told = capsys.readouterr()
+    assert "TF_CONFIG lists 2 workers" in told.err
+    assert "waiting" not in told.out
+    assert not (folder / "tuned").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [(("--trials", 0), "--trials must be 1 or more"), (("-v", 0), "give -v above 0")],
