@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from dlts_beam import storage
-from dlts_beam.errors import DltsError
 from dlts_beam.spec.model import SAVED_MODELS
 from trainer.augment import make_augment
 from trainer.curves import Curves
@@ -18,7 +17,7 @@ from trainer.devices import Devices, choose_devices
 from trainer.feed import FitData, steps_per_epoch
 from trainer.folder import ModelFolder
 from trainer.forest import grow_forest, is_forest
-from trainer.loop import Loop, LossIsNanError
+from trainer.loop import DivergedError, Loop, LossIsNanError
 from trainer.models import branches_of
 from trainer.optimise import is_stopped, plateau_rate
 from trainer.progress import (
@@ -67,7 +66,7 @@ def fit_model(
         devices: what shares each batch; the model was built in their scope.
 
     Raises:
-        DltsError: the loss became NaN; epoch and batch are named, and the models up to then are written.
+        DivergedError: the loss became NaN; epoch and batch are named, and the models up to then are written.
     """
     devices = devices or choose_devices()
     if not devices.is_chief:
@@ -247,7 +246,7 @@ def _explain_nan(
     reached: Sequence[Progress],
     folder: ModelFolder,
     is_chief: bool,
-) -> DltsError:
+) -> DivergedError:
     """Write what there is, and say what happened."""
     place = f"epoch {stop.epoch}, {stop.where}"
     if len(branches) > 1:
@@ -262,7 +261,7 @@ def _explain_nan(
         kept = "no epoch was finished, so no model was written"
     if is_chief:
         storage.remove(folder.join(CHECKPOINT))
-    return DltsError(
+    return DivergedError(
         f"the loss became NaN or infinite in {place}: {kept}; lower the learning rate (-l), "
         "limit the gradients (--clip-norm 1), or look for absurd values in the samples"
     )

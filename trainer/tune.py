@@ -61,6 +61,10 @@ writes tuned/trials.csv and tuned/best.json, and prints the train-model command 
 """
 
 
+class _UnbuildableError(DltsError):
+    """No model has the sizes of a trial, or none takes its batches."""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The flags of train-model and ``--trials``."""
     parser = train_parser()
@@ -135,6 +139,7 @@ def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
+    from trainer.loop import DivergedError
     from trainer.setup import make_setup, say, split_samples
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -161,8 +166,9 @@ def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
             started = time.monotonic()
             try:
                 loss, accuracy = _run_trial(trial, setup, splits)
-            except DltsError as error:
-                # A learning rate that ends in NaN is a result of the search, and shown in the table.
+            except (DivergedError, _UnbuildableError) as error:
+                # These would come again: they are results of the search, and shown in the table. A full disk
+                # or a lost worker tells nothing of the trial, which the same command is to run again.
                 trial.set_user_attr("failed", str(error))
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
             else:
@@ -190,7 +196,12 @@ def _study_name(args: argparse.Namespace, setup: Setup, splits: NDArray[np.str_]
 
 
 def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, float]:
-    """Train with what the trial suggests; mean log loss and accuracy on the validation split."""
+    """Train with what the trial suggests; mean log loss and accuracy on the validation split.
+
+    Raises:
+        DivergedError, _UnbuildableError: what it suggests cannot be trained.
+        DltsError: something else came in between.
+    """
     import keras
     import numpy as np
 
@@ -199,7 +210,7 @@ def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, f
     from trainer.folder import ModelFolder
     from trainer.models import branches_of
     from trainer.progress import set_branches
-    from trainer.setup import fit_splits
+    from trainer.setup import check_buildable, fit_splits
 
     config = dict(setup.config)
     for name, values in search_space(setup.config).items():
@@ -212,9 +223,13 @@ def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, f
         learning_rate=trial.suggest_float("learning_rate", *LEARNING_RATES, log=True),
         batch_size=trial.suggest_categorical("batch_size", BATCH_SIZES),
     )
+    chosen = replace(setup, config=config, settings=settings)
     keras.backend.clear_session()
+    try:
+        check_buildable(chosen)
+    except DltsError as error:
+        raise _UnbuildableError(str(error)) from error
     with tempfile.TemporaryDirectory(prefix="dlts-tune-") as scratch:
-        chosen = replace(setup, config=config, settings=settings)
         fitted = fit_splits(chosen, splits, ModelFolder(scratch), log=lambda line: None)
     set_branches(branches_of(fitted.model), fitted.reached, DEFAULT_SAVED_MODEL)
     places = np.flatnonzero(splits == "validation")
