@@ -7,13 +7,11 @@ import csv
 import hashlib
 import io
 import json
-import os
 import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
     from trainer.setup import Setup
 
-JOURNAL = "trials.journal"
 TRIALS_CSV = "trials.csv"
 BEST_JSON = "best.json"
 LEARNING_RATES = (1e-4, 1e-2)
@@ -136,9 +133,8 @@ def _words(action: argparse.Action, value: Any) -> list[str]:
 
 def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
     import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
 
+    from trainer.journal import JOURNAL, opened
     from trainer.loop import DivergedError
     from trainer.setup import make_setup, say, split_samples
 
@@ -152,9 +148,8 @@ def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
         )
     name = _study_name(args, setup, splits)
     folder = args.output_dir
-    with _journal(storage.join(folder, JOURNAL)) as (journal, keep):
-        backend = JournalStorage(JournalFileBackend(journal))
-        study = optuna.create_study(storage=backend, study_name=name, load_if_exists=True)
+    with opened(storage.join(folder, JOURNAL), say) as (journal, keep):
+        study = optuna.create_study(storage=journal, study_name=name, load_if_exists=True)
         # Where a search goes on, the first seed would suggest again what it suggested then.
         seed = (args.seed + len(study.get_trials(deepcopy=False))) % (MOST_SEED + 1)
         study.sampler = optuna.samplers.TPESampler(seed=seed)
@@ -238,21 +233,6 @@ def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, f
     own = np.clip(probabilities[np.arange(len(places)), truth].astype(np.float64), 1e-7, 1)
     accuracy = float((evaluate.predicted_classes(probabilities) == truth).mean())
     return float(-np.log(own).mean()), accuracy
-
-
-@contextmanager
-def _journal(path: str) -> Iterator[tuple[str, Any]]:
-    """A local file for Optuna's journal, and a function that keeps it where ``path`` is on gs://."""
-    if not storage.is_remote(path):
-        storage.make_dirs(storage.parent(path))
-        yield path, lambda: None
-        return
-    with tempfile.TemporaryDirectory(prefix="dlts-tune-") as scratch:
-        local = os.path.join(scratch, JOURNAL)
-        if storage.exists(path):
-            with open(local, "wb") as file:
-                file.write(storage.read_bytes(path))
-        yield local, lambda: storage.upload(local, path)
 
 
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

@@ -22,6 +22,7 @@ from dlts_beam.errors import DltsError
 from tests.trainer.helpers import make_fake, write_fake
 from trainer import tune
 from trainer.cli import parse_args
+from trainer.journal import JOURNAL
 from trainer.models import ARCHITECTURES
 from trainer.setup import Setup
 
@@ -44,7 +45,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 def begun(folder: Path) -> int:
     """How many trials have begun."""
-    backend = JournalFileBackend(str(folder / "tuned" / tune.JOURNAL))
+    backend = JournalFileBackend(str(folder / "tuned" / JOURNAL))
     return len(optuna.load_study(study_name=None, storage=JournalStorage(backend)).trials)
 
 
