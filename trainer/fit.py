@@ -16,7 +16,7 @@ from trainer.curves import Curves
 from trainer.devices import Devices, choose_devices
 from trainer.feed import FitData, steps_per_epoch
 from trainer.folder import ModelFolder
-from trainer.forest import grow_forest, is_forest
+from trainer.forest import grow_forest, is_forest, learned_from
 from trainer.loop import DivergedError, Loop, LossIsNanError
 from trainer.models import branches_of
 from trainer.optimise import is_stopped, plateau_rate
@@ -132,7 +132,8 @@ def _grow(branch: keras.Model, data: FitData, seed: int, log: Log) -> Progress:
     measured = grow_forest(branch, data, seed)
     seconds = time.monotonic() - started
     shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
-    log(f"{branch.name}  {shown}  {seconds:.1f} s")
+    part = learned_from(len(data.training))
+    log(f"{branch.name}  {shown}  {seconds:.1f} s" + (f"  ({part})" if part else ""))
     row: dict[str, float] = {"epoch": 1, "seconds": round(seconds, 3), **measured}
     weights = branch.get_weights()
     return Progress(branch.name, [row], dict.fromkeys(SAVED_MODELS, weights), dict.fromkeys(SAVED_MODELS, 1))

@@ -12,7 +12,15 @@ from trainer import evaluate, statistics
 from trainer.dataset import read_samples
 from trainer.folder import ModelFolder
 from trainer.prepared import prepare_samples
-from trainer.results import Predictions, log_confusion, measured, write_results, wrong_section
+from trainer.progress import Progress
+from trainer.results import (
+    Predictions,
+    history_section,
+    log_confusion,
+    measured,
+    write_results,
+    wrong_section,
+)
 
 NAMES = ("class 0", "class 1")
 
@@ -102,3 +110,10 @@ def test_clouds_left_in_are_told_from_clean_series() -> None:
     ]
     assert shares[0] < 0.04 < statistics.UNMASKED_SPIKES < shares[1]
     assert statistics.spike_share(np.ones((5, 2, 1, 1, 1), np.float32), np.ones(5, bool)) == 0
+
+
+def test_the_history_tells_where_a_forest_learned_from_a_part() -> None:
+    grown = Progress("forest", [{"epoch": 1, "seconds": 2.0, "loss": 0.25}])
+    assert "epochs; loss 0.2500.</p>" in history_section([grown], 20_000)
+    told = "epochs; loss 0.2500; trained on 20,000 of 20,001 samples.</p>"
+    assert told in history_section([grown], 20_001)
