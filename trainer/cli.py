@@ -123,7 +123,7 @@ def _add_split_flags(parser: argparse.ArgumentParser) -> None:
     add("--split-by", metavar="GROUP",
         help="what stays whole on one side: sample (a pixel, with all its seasons), block (spatial blocks; "
         "of several folders in one coordinate system, all of the largest size), polygon, or a kept attribute "
-        "(default: sample; with -n: as the model was split)")
+        "of which every sample has a value (default: sample; with -n: as the model was split)")
     add("--split-column", metavar="COLUMN",
         help="a kept attribute that says train, validation or test; overrides -v and -t")
     add("--folds", type=int, metavar="K", help="cross-validate too: K folds by the groups of --split-by")

@@ -17,7 +17,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL
 from trainer import evaluate
 from trainer.folder import ModelFolder
-from trainer.forest import forest_predictions
+from trainer.forest import MOST_SAMPLES, forest_predictions, learned_from
 from trainer.kept import digest_of_kept, keep, kept
 from trainer.models import branches_of
 from trainer.options import sample_groups
@@ -95,6 +95,10 @@ def cross_validate(
             of_forest = float((forest[test] == samples.class_ids[test]).mean())
             row["random_forest"] = round(of_forest, 6)
             line += f", random forest {of_forest:.4f}"
+            if len(samples) > MOST_SAMPLES:  # or no fold has so many; rows are the columns of one table
+                part = learned_from(len(known)) or ""
+                row["random_forest_note"] = part
+                line += f" ({part})" if part else ""
         say(line)
         told.append(row)
         if setup.devices.is_chief:
@@ -104,7 +108,9 @@ def cross_validate(
     found = measured(samples.class_ids, predicted, groups, names, setup.settings.seed)
     if args.random_forest:
         of_all = measured(samples.class_ids, forest, groups, names, setup.settings.seed)
-        found["random_forest"] = forest_summary(of_all)
+        parts = any(row.get("random_forest_note") for row in told)
+        note = f"trained on {MOST_SAMPLES:,} samples where a fold has more" if parts else None
+        found["random_forest"] = forest_summary(of_all, note)
     how = (
         f"{args.folds} folds by {args.split_by}"
         if args.leave_out is None

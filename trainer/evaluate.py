@@ -99,14 +99,14 @@ def table(found: dict[str, Any]) -> str:
     lines += [f"{title}: {_shown(found[key]['value'])}{_interval(found[key])}" for title, key in whole]
     lines += [f"{key}: {found[key]}" for key in ("note", "caution") if key in found]
     if "random_forest" in found:
-        lines.append(f"random forest on the same samples: {_both(found['random_forest'])}")
+        lines.append(f"random forest on the same samples: {_forest(found['random_forest'])}")
     if "cross_validation" in found:
         cross = found["cross_validation"]
         lines.append(f"cross-validation ({cross['how']}): {_both(cross)}")
         if "caution" in cross:
             lines.append(f"caution: in cross-validation, {cross['caution']}")
         if "random_forest" in cross:
-            lines.append(f"cross-validation of the random forest: {_both(cross['random_forest'])}")
+            lines.append(f"cross-validation of the random forest: {_forest(cross['random_forest'])}")
     return "\n".join(lines)
 
 
@@ -115,6 +115,10 @@ def _both(found: dict[str, Any]) -> str:
     return (
         f"overall accuracy {_shown(accuracy['value'])}{_interval(accuracy)}, macro F1 {_shown(f1['value'])}"
     )
+
+
+def _forest(found: dict[str, Any]) -> str:
+    return _both(found) + (f"; {found['note']}" if "note" in found else "")
 
 
 def _interval(entry: dict[str, float | None]) -> str:

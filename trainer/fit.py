@@ -11,15 +11,14 @@ import keras
 import numpy as np
 
 from dlts_beam import storage
-from dlts_beam.errors import DltsError
 from dlts_beam.spec.model import SAVED_MODELS
 from trainer.augment import make_augment
 from trainer.curves import Curves
 from trainer.devices import Devices, choose_devices
 from trainer.feed import FitData, steps_per_epoch
 from trainer.folder import ModelFolder
-from trainer.forest import grow_forest, is_forest
-from trainer.loop import Loop, LossIsNanError
+from trainer.forest import grow_forest, is_forest, learned_from
+from trainer.loop import DivergedError, Loop, LossIsNanError
 from trainer.models import branches_of
 from trainer.optimise import is_stopped, plateau_rate
 from trainer.progress import (
@@ -69,8 +68,8 @@ def fit_model(
         devices: what shares each batch; the model was built in their scope.
 
     Raises:
-        DltsError: the loss became NaN; epoch and batch are named, and the models up to then are written. Or
-            the workers would go on from different checkpoints.
+        DivergedError: the loss became NaN; epoch and batch are named, and the models up to then are written.
+        DltsError: the workers would go on from different checkpoints.
     """
     devices = devices or choose_devices()
     if not devices.is_chief:
@@ -138,7 +137,8 @@ def _grow(branch: keras.Model, data: FitData, seed: int, log: Log) -> Progress:
     measured = grow_forest(branch, data, seed)
     seconds = time.monotonic() - started
     shown = "  ".join(f"{name} {value:.4f}" for name, value in measured.items())
-    log(f"{branch.name}  {shown}  {seconds:.1f} s")
+    part = learned_from(len(data.training))
+    log(f"{branch.name}  {shown}  {seconds:.1f} s" + (f"  ({part})" if part else ""))
     row: dict[str, float] = {"epoch": 1, "seconds": round(seconds, 3), **measured}
     weights = branch.get_weights()
     return Progress(branch.name, [row], dict.fromkeys(SAVED_MODELS, weights), dict.fromkeys(SAVED_MODELS, 1))
@@ -252,7 +252,7 @@ def _explain_nan(
     reached: Sequence[Progress],
     folder: ModelFolder,
     is_chief: bool,
-) -> DltsError:
+) -> DivergedError:
     """Write what there is, and say what happened."""
     place = f"epoch {stop.epoch}, {stop.where}"
     if len(branches) > 1:
@@ -267,7 +267,7 @@ def _explain_nan(
         kept = "no epoch was finished, so no model was written"
     if is_chief:
         storage.remove(folder.join(CHECKPOINT))
-    return DltsError(
+    return DivergedError(
         f"the loss became NaN or infinite in {place}: {kept}; lower the learning rate (-l), "
         "limit the gradients (--clip-norm 1), or look for absurd values in the samples"
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TREES = 500
 MOST_SAMPLES = 20_000  # a forest on more takes longer than the model and hardly gains
+LEAST_OF_CLASS = 100  # samples that a class keeps of more, where there are not too many classes
 TINY = 1e-7  # what a probability counts for at least, in a loss
 
 
@@ -27,16 +28,50 @@ def forest_predictions(
 ) -> NDArray[np.int64]:
     """Class ids of the test samples by a forest of 500 trees.
 
-    It sees the centre's prepared series, all dates and bands as one flat vector, of the training samples.
+    It sees the centre's prepared series, all dates and bands as one flat vector, of the training samples; of
+    more than ``MOST_SAMPLES`` as many, as `thinned` chooses them (`learned_from` tells it).
     Those of a validation split may be among them where others are measured: it has no epochs to choose, so it
     may learn from both.
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    training = _at_most(training)
+    training, _ = thinned(training, class_ids)
     forest = RandomForestClassifier(TREES, random_state=seed, n_jobs=-1)
     forest.fit(_flat(prepared, training), class_ids[training])
     return forest.predict(_flat(prepared, test)).astype(np.int64)
+
+
+def learned_from(count: int) -> str | None:
+    """What to tell of a forest that was given ``count`` training samples; None where it took them all."""
+    if count <= MOST_SAMPLES:
+        return None
+    return f"trained on {MOST_SAMPLES:,} of {count:,} samples"
+
+
+def thinned(
+    places: NDArray[np.int64], class_ids: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """As many training samples as a forest takes: of each class its share, and of a rare one enough to learn.
+
+    Args:
+        places: int64 (m,), in the order of the ids, so that no order of shards decides.
+        class_ids: int64 (n,), of all samples.
+
+    Returns:
+        Places, at most ``MOST_SAMPLES``, in order, and float64 as many: how many samples each of them stands
+        for, where 1 is the mean of all; less in a rare class.
+    """
+    if len(places) <= MOST_SAMPLES:
+        return places, np.ones(len(places))
+    classes, class_of, counts = np.unique(class_ids[places], return_inverse=True, return_counts=True)
+    least = np.minimum(counts, min(LEAST_OF_CLASS, MOST_SAMPLES // len(classes)))
+    exact = (MOST_SAMPLES - least.sum()) * (counts - least) / (counts - least).sum()
+    kept = least + np.floor(exact).astype(np.int64)
+    left = MOST_SAMPLES - kept.sum()
+    kept[np.argsort(np.floor(exact) - exact, kind="stable")[:left]] += 1  # the largest remainders
+    chosen = np.concatenate([_spread(np.flatnonzero(class_of == k), kept[k]) for k in range(len(classes))])
+    chosen.sort()
+    return places[chosen], (counts / kept * MOST_SAMPLES / len(places))[class_of[chosen]]
 
 
 def is_forest(branch: keras.Model) -> bool:
@@ -45,22 +80,25 @@ def is_forest(branch: keras.Model) -> bool:
 
 
 def grow_forest(branch: keras.Model, data: FitData, seed: int) -> dict[str, float]:
-    """Grow the trees of a branch on the training split.
+    """Grow the trees of a branch on the training split; on a part of it as `forest_predictions` does.
 
     Returns:
-        ``loss`` and ``accuracy`` on the training split, and ``val_loss`` and ``val_accuracy`` on a validation
-        split that is not empty, as an epoch of a network has them.
+        ``loss`` and ``accuracy`` on the samples it learned from, and ``val_loss`` and ``val_accuracy`` on a
+        validation split that is not empty, as an epoch of a network has them.
     """
     from sklearn.ensemble import RandomForestClassifier
 
     layer = _trees_of(branch)
     assert layer is not None
-    training = _at_most(data.training)
+    training, stands_for = thinned(data.training, data.class_ids)
+    # Class weights have raised a rare class already: that more of it was kept must not raise it again.
+    given = data.weights[training]
+    weights = np.maximum(given * stands_for, np.minimum(given, 1))
     forest = RandomForestClassifier(layer.trees, max_depth=layer.depth, random_state=seed, n_jobs=-1)
-    forest.fit(_flat(data.series, training), data.class_ids[training], sample_weight=data.weights[training])
+    forest.fit(_flat(data.series, training), data.class_ids[training], sample_weight=weights)
     layer.set_weights(lay_out(forest, layer.depth, layer.classes))
     measured: dict[str, float] = {}
-    for prefix, places in (("", training), ("val_", _at_most(data.validation))):
+    for prefix, places in (("", training), ("val_", _spread(data.validation, MOST_SAMPLES))):
         if len(places):
             found = forest.predict_proba(_flat(data.series, places))
             own = np.zeros((len(places), data.classes))
@@ -112,11 +150,16 @@ def _trees_of(branch: keras.Model) -> Trees | None:
     return next((layer for layer in branch.layers if isinstance(layer, Trees)), None)
 
 
-def _at_most(places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """All places, or as many as a forest takes, evenly spread over them."""
-    if len(places) <= MOST_SAMPLES:
+def _spread(places: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """All places, or ``most`` of them: one by chance, always the same, of each of as many equal stretches.
+
+    Every second one would be of one season, where each pixel has two.
+    """
+    if len(places) <= most:
         return places
-    return places[np.linspace(0, len(places) - 1, MOST_SAMPLES).round().astype(np.int64)]
+    ends = np.arange(most + 1) * len(places) // most
+    within = np.random.default_rng(0).random(most) * np.diff(ends)
+    return places[ends[:-1] + within.astype(np.int64)]
 
 
 def _flat(series: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from dlts_beam.errors import DltsError
 from trainer.augment import Augment
 from trainer.devices import Devices
 from trainer.feed import FitData, steps_per_epoch, training_feed, validation_batches, validation_feed
@@ -37,6 +38,10 @@ class LossIsNanError(Exception):
     def __init__(self, epoch: int, where: str) -> None:
         super().__init__(epoch, where)
         self.epoch, self.where = epoch, where
+
+
+class DivergedError(DltsError):
+    """Training ended in NaN or infinity, and would again: with these settings it does on these samples."""
 
 
 class Loop:

@@ -107,7 +107,8 @@ def sample_groups(samples: Samples, by: str, flag: str = "--split-by") -> NDArra
     Blocks of different coordinate systems are kept apart, as `blocks_caution` says.
 
     Raises:
-        DltsError: there is no such attribute in the samples.
+        DltsError: there is no such attribute in the samples, or some have no value for it: what is unknown is
+            not alike.
     """
     if by == "sample":
         return _pixels(samples)
@@ -118,6 +119,13 @@ def sample_groups(samples: Samples, by: str, flag: str = "--split-by") -> NDArra
         features = np.array([f"{folder}:{feature}" for folder, feature in pairs], np.str_)
         return joined(features, _pixels(samples))
     if by in samples.kept:
+        unknown = int((np.char.strip(samples.kept[by]) == "").sum())
+        if unknown:
+            raise DltsError(
+                f"{flag} {by}: {unknown} of {len(samples)} samples have no value in that column, so that "
+                "nobody knows where they belong: fill it in the vector file, or take these features out of "
+                "it, and extract the samples again; or name another column"
+            )
         return samples.kept[by]
     known = ", ".join(["sample", "block", "polygon", *samples.kept])
     raise DltsError(

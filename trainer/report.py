@@ -88,12 +88,14 @@ def comparison_section(found: Mapping[str, Any]) -> str:
     """The model beside the random forest, on the split and in cross-validation; empty where there is none."""
     rows = [("this model", found)]
     if "random_forest" in found:
-        rows.append(("random forest, same samples", found["random_forest"]))
+        forest = found["random_forest"]
+        rows.append((_with_note("random forest, same samples", forest), forest))
     cross = found.get("cross_validation")
     if cross:
         rows.append((f"this model, {cross['how']}", cross))
         if "random_forest" in cross:
-            rows.append((f"random forest, {cross['how']}", cross["random_forest"]))
+            forest = cross["random_forest"]
+            rows.append((_with_note(f"random forest, {cross['how']}", forest), forest))
     if len(rows) == 1:
         return ""
     keys = ("overall_accuracy", "kappa", "macro_f1")
@@ -102,8 +104,12 @@ def comparison_section(found: Mapping[str, Any]) -> str:
     if cross:
         parts += [note(f"In cross-validation, {cross['caution']}.")] if "caution" in cross else []
         head = list(cross["folds"][0])
-        parts.append(rows_table(head, [[row[name] for name in head] for row in cross["folds"]]))
+        parts.append(rows_table(head, [[row.get(name, "") for name in head] for row in cross["folds"]]))
     return section("Beside a random forest" if "random_forest" in found else "Cross-validation", *parts)
+
+
+def _with_note(title: str, found: Mapping[str, Any]) -> str:
+    return f"{title}; {found['note']}" if "note" in found else title
 
 
 def settings_section(settings: Mapping[str, Any]) -> str:

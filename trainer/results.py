@@ -14,6 +14,7 @@ from dlts_beam.spec import ClassTable
 from trainer import bootstrap, evaluate, plots, report
 from trainer.dataset import Samples
 from trainer.folder import CONFUSION_PNG, METRICS_JSON, REPORT_HTML, ModelFolder
+from trainer.forest import learned_from
 from trainer.progress import Progress
 
 if TYPE_CHECKING:
@@ -86,9 +87,10 @@ def measured(
     return bootstrap.add_intervals(found, bootstrap.resampled(truth, predicted, groups, len(names), seed))
 
 
-def forest_summary(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The measures of the forest that stand beside the model's."""
-    return {name: found[name] for name in ("overall_accuracy", "kappa", "macro_f1")}
+def forest_summary(found: Mapping[str, Any], note: str | None) -> dict[str, Any]:
+    """The measures of the forest that stand beside the model's, and what is to be told of its training."""
+    summary = {name: found[name] for name in ("overall_accuracy", "kappa", "macro_f1")}
+    return summary if note is None else {**summary, "note": note}
 
 
 def write_results(
@@ -182,13 +184,20 @@ def log_confusion(folder: ModelFolder, found: Mapping[str, Any], names: Sequence
         tf.summary.image("confusion matrix", tf.io.decode_png(png, channels=3)[None], step=0)
 
 
-def history_section(reached: Sequence[Progress]) -> str:
-    """The curves of every branch and the epochs that were saved; of a forest, which has none, its figures."""
+def history_section(reached: Sequence[Progress], training: int) -> str:
+    """The curves of every branch and the epochs that were saved; of a forest, which has none, its figures.
+
+    Args:
+        reached: one per branch.
+        training: number of training samples.
+    """
     parts = []
     for progress in reached:
         if progress.history and "learning_rate" not in progress.history[0]:
             measured = {k: v for k, v in progress.history[0].items() if k not in ("epoch", "seconds")}
             told = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
+            part = learned_from(training)
+            told += f"; {part}" if part else ""
             parts.append(f"<p>{progress.branch}: grown, not trained in epochs; {told}.</p>")
             continue
         png = plots.history_png(progress.history, progress.best_epoch)

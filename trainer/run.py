@@ -20,7 +20,7 @@ from trainer import evaluate, report, seen, split, statistics
 from trainer.crossval import FOLDS, check_folds, cross_validate
 from trainer.export import export_serving, serving_digest
 from trainer.folder import REPORT_HTML, ModelFolder
-from trainer.forest import forest_predictions
+from trainer.forest import forest_predictions, learned_from
 from trainer.models import branches_of
 from trainer.prepared import observed_steps
 from trainer.progress import CHECKPOINT, Progress, epochs_of, load_checkpoint, set_branches
@@ -140,7 +140,7 @@ def _write(
         *_cloud_note(fitted, training),
         *([report.section("Random forest", f"<p>{NO_FOREST}.</p>")] if no_forest else []),
         wrong,
-        history_section(fitted.reached),
+        history_section(fitted.reached, int(training.sum())),
         _settings_section(args, fitted.reached),
     ]
     write_results(folder, found, setup.spec.classes, part, sections)
@@ -183,11 +183,10 @@ def _forest_beside(
 ) -> dict[str, Any]:
     """The measures of a random forest on the same samples, none of which it has learned from."""
     samples, names = setup.samples, setup.spec.classes.names
-    known = (splits == "train") | ((splits == "validation") & (part != "validation"))
-    forest = forest_predictions(
-        fitted.prepared, samples.class_ids, np.flatnonzero(known), predictions.places
-    )
-    return forest_summary(measured(predictions.truth, forest, predictions.groups, names, setup.settings.seed))
+    known = np.flatnonzero((splits == "train") | ((splits == "validation") & (part != "validation")))
+    forest = forest_predictions(fitted.prepared, samples.class_ids, known, predictions.places)
+    found = measured(predictions.truth, forest, predictions.groups, names, setup.settings.seed)
+    return forest_summary(found, learned_from(len(known)))
 
 
 def _cloud_note(fitted: Fitted, training: NDArray[np.bool_]) -> list[str]:

@@ -7,13 +7,11 @@ import csv
 import hashlib
 import io
 import json
-import os
 import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
     from trainer.setup import Setup
 
-JOURNAL = "trials.journal"
 TRIALS_CSV = "trials.csv"
 BEST_JSON = "best.json"
 LEARNING_RATES = (1e-4, 1e-2)
@@ -60,6 +57,10 @@ example:
   dlts tune -i series --model lstm -e 40 --trials 30 -o tuned
 writes tuned/trials.csv and tuned/best.json, and prints the train-model command that uses what did best.
 """
+
+
+class _UnbuildableError(DltsError):
+    """No model has the sizes of a trial, or none takes its batches."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -133,10 +134,10 @@ def _words(action: argparse.Action, value: Any) -> list[str]:
 
 def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
     import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
 
     from trainer.devices import cluster
+    from trainer.journal import JOURNAL, opened
+    from trainer.loop import DivergedError
     from trainer.setup import make_setup, say, split_samples
 
     workers, _ = cluster()
@@ -155,9 +156,8 @@ def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
         )
     name = _study_name(args, setup, splits)
     folder = args.output_dir
-    with _journal(storage.join(folder, JOURNAL)) as (journal, keep):
-        backend = JournalStorage(JournalFileBackend(journal))
-        study = optuna.create_study(storage=backend, study_name=name, load_if_exists=True)
+    with opened(storage.join(folder, JOURNAL), say) as (journal, keep):
+        study = optuna.create_study(storage=journal, study_name=name, load_if_exists=True)
         # Where a search goes on, the first seed would suggest again what it suggested then.
         seed = (args.seed + len(study.get_trials(deepcopy=False))) % (MOST_SEED + 1)
         study.sampler = optuna.samplers.TPESampler(seed=seed)
@@ -169,8 +169,9 @@ def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
             started = time.monotonic()
             try:
                 loss, accuracy = _run_trial(trial, setup, splits)
-            except DltsError as error:
-                # A learning rate that ends in NaN is a result of the search, and shown in the table.
+            except (DivergedError, _UnbuildableError) as error:
+                # These would come again: they are results of the search, and shown in the table. A full disk
+                # or a lost worker tells nothing of the trial, which the same command is to run again.
                 trial.set_user_attr("failed", str(error))
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
             else:
@@ -198,7 +199,12 @@ def _study_name(args: argparse.Namespace, setup: Setup, splits: NDArray[np.str_]
 
 
 def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, float]:
-    """Train with what the trial suggests; mean log loss and accuracy on the validation split."""
+    """Train with what the trial suggests; mean log loss and accuracy on the validation split.
+
+    Raises:
+        DivergedError, _UnbuildableError: what it suggests cannot be trained.
+        DltsError: something else came in between.
+    """
     import keras
     import numpy as np
 
@@ -207,7 +213,7 @@ def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, f
     from trainer.folder import ModelFolder
     from trainer.models import branches_of
     from trainer.progress import set_branches
-    from trainer.setup import fit_splits
+    from trainer.setup import check_buildable, fit_splits
 
     config = dict(setup.config)
     for name, values in search_space(setup.config).items():
@@ -220,9 +226,13 @@ def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, f
         learning_rate=trial.suggest_float("learning_rate", *LEARNING_RATES, log=True),
         batch_size=trial.suggest_categorical("batch_size", BATCH_SIZES),
     )
+    chosen = replace(setup, config=config, settings=settings)
     keras.backend.clear_session()
+    try:
+        check_buildable(chosen)
+    except DltsError as error:
+        raise _UnbuildableError(str(error)) from error
     with tempfile.TemporaryDirectory(prefix="dlts-tune-") as scratch:
-        chosen = replace(setup, config=config, settings=settings)
         fitted = fit_splits(chosen, splits, ModelFolder(scratch), log=lambda line: None)
     set_branches(branches_of(fitted.model), fitted.reached, DEFAULT_SAVED_MODEL)
     places = np.flatnonzero(splits == "validation")
@@ -231,21 +241,6 @@ def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, f
     own = np.clip(probabilities[np.arange(len(places)), truth].astype(np.float64), 1e-7, 1)
     accuracy = float((evaluate.predicted_classes(probabilities) == truth).mean())
     return float(-np.log(own).mean()), accuracy
-
-
-@contextmanager
-def _journal(path: str) -> Iterator[tuple[str, Any]]:
-    """A local file for Optuna's journal, and a function that keeps it where ``path`` is on gs://."""
-    if not storage.is_remote(path):
-        storage.make_dirs(storage.parent(path))
-        yield path, lambda: None
-        return
-    with tempfile.TemporaryDirectory(prefix="dlts-tune-") as scratch:
-        local = os.path.join(scratch, JOURNAL)
-        if storage.exists(path):
-            with open(local, "wb") as file:
-                file.write(storage.read_bytes(path))
-        yield local, lambda: storage.upload(local, path)
 
 
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

@@ -39,3 +39,25 @@ def test_a_class_that_the_last_fold_cannot_learn_is_told_before_the_first_trains
     assert "without year 2019 there is no sample of class 1 to train on" in told.err
     assert "year 2010:" not in told.out
     assert list(tmp_path.glob("m/*")) == []
+
+
+def test_a_forest_that_learned_from_a_part_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.forest.TREES", 10)
+    monkeypatch.setattr("trainer.forest.MOST_SAMPLES", 14)
+    monkeypatch.setattr("trainer.crossval.MOST_SAMPLES", 14)
+    fake = make_fake((12, 12))
+    fake.kept["year"] = ["2010" if k < 16 else "2011" for k in range(24)]
+    write_fake(tmp_path / "s", fake)
+    assert run(tmp_path, "--leave-out", "year") == 0
+    found = json.loads((tmp_path / "m" / "metrics.json").read_text())
+    assert found["random_forest"]["note"] == "trained on 14 of 20 samples"
+    cross = found["cross_validation"]
+    notes = ["", "trained on 14 of 16 samples"]
+    assert [row["random_forest_note"] for row in cross["folds"]] == notes
+    assert cross["random_forest"]["note"] == "trained on 14 samples where a fold has more"
+    out, page = capsys.readouterr().out, (tmp_path / "m" / "report.html").read_text()
+    for told in ("trained on 14 of 20 samples", notes[1], cross["random_forest"]["note"]):
+        assert told in out
+        assert told in page

@@ -81,6 +81,18 @@ def test_groups_and_days(tmp_path: Path) -> None:
     assert prepared_days(samples, regular) == (0.0, 30.0, 60.0)
 
 
+@pytest.mark.parametrize("flag", ["--split-by", "--leave-out"])
+def test_samples_of_unknown_groups_are_refused(tmp_path: Path, flag: str) -> None:
+    fake = make_fake((4, 4))
+    fake.kept["farm"] = ["", " ", "", *"abcde"]
+    fake.kept["note"] = [""] * 8  # of no interest
+    samples = read_samples([write_fake(tmp_path, fake)])
+    told = f"^{flag} farm: 3 of 8 samples have no value in that column, so that nobody knows where they"
+    with pytest.raises(DltsError, match=told):
+        sample_groups(samples, "farm", flag)
+    assert len(set(sample_groups(samples, "sample", flag))) == 8
+
+
 def test_blocks_of_several_folders_are_of_one_size(tmp_path: Path) -> None:
     first, second = make_fake((40, 40), seed=1), make_fake((40, 40), seed=1)
     second.spec = replace(second.spec, block_size=330.0)  # a slightly larger extent

@@ -14,7 +14,15 @@ from trainer import evaluate, plots, statistics
 from trainer.dataset import read_samples
 from trainer.folder import ModelFolder
 from trainer.prepared import prepare_samples
-from trainer.results import Predictions, log_confusion, measured, write_results, wrong_section
+from trainer.progress import Progress
+from trainer.results import (
+    Predictions,
+    history_section,
+    log_confusion,
+    measured,
+    write_results,
+    wrong_section,
+)
 
 NAMES = ("class 0", "class 1")
 
@@ -162,3 +170,10 @@ def test_the_pictures_have_the_reference_in_rows(tmp_path: Path, monkeypatch: py
     log_confusion(folder, found, NAMES)
     assert shown == [[[3, 3], [0, 4]]] * 2
     assert json.loads((tmp_path / "metrics.json").read_text())["confusion_matrix"]["values"] == shown[0]
+
+
+def test_the_history_tells_where_a_forest_learned_from_a_part() -> None:
+    grown = Progress("forest", [{"epoch": 1, "seconds": 2.0, "loss": 0.25}])
+    assert "epochs; loss 0.2500.</p>" in history_section([grown], 20_000)
+    told = "epochs; loss 0.2500; trained on 20,000 of 20,001 samples.</p>"
+    assert told in history_section([grown], 20_001)

@@ -18,9 +18,11 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from dlts_beam.errors import DltsError
 from tests.trainer.helpers import make_fake, write_fake
 from trainer import tune
 from trainer.cli import parse_args
+from trainer.journal import JOURNAL
 from trainer.models import ARCHITECTURES
 from trainer.setup import Setup
 
@@ -43,7 +45,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 def begun(folder: Path) -> int:
     """How many trials have begun."""
-    backend = JournalFileBackend(str(folder / "tuned" / tune.JOURNAL))
+    backend = JournalFileBackend(str(folder / "tuned" / JOURNAL))
     return len(optuna.load_study(study_name=None, storage=JournalStorage(backend)).trials)
 
 
@@ -204,6 +206,41 @@ def test_trials_train_on_what_train_model_trains_on(
     write_fake(tmp_path / "samples", fake)
     assert run(tmp_path, *flags) == 1
     assert "no sample is in it" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_no_trial(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object, **named: object) -> None:
+        raise DltsError("cannot write /tmp/acc_model.keras: the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("trainer.setup.fit_splits", full)
+        assert run(folder, "--trials", 2) == 1
+    told = capsys.readouterr()
+    assert "the disk is full" in told.err
+    assert "trial 0" not in told.out
+    monkeypatch.setattr(tune, "_run_trial", suggest)
+    assert run(folder, "--trials", 2) == 0
+    assert "finished already" not in capsys.readouterr().out
+    assert [(row["trial"], row["failed"]) for row in rows(folder)] == [("1", ""), ("2", "")]
+
+
+def test_what_cannot_be_trained_is_a_finished_trial(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--model", "transformer", "-e", 1, "--trials")
+    with monkeypatch.context() as patched:
+        patched.setattr(tune, "search_space", lambda config: {"width": (18,)})  # no multiple of 4 heads
+        assert run(folder, *flags, 1) == 1
+    assert "every trial failed, the last with: transformer: width must be even" in capsys.readouterr().err
+    monkeypatch.setattr(tune, "search_space", lambda config: {})
+    monkeypatch.setattr(tune, "LEARNING_RATES", (1e38, 1e38))
+    assert run(folder, *flags, 2) == 1
+    told = capsys.readouterr()
+    assert "1 trial is finished already" in told.out
+    assert "every trial failed, the last with: the loss became NaN" in told.err
+    assert [row["trial"] for row in rows(folder)] == ["0", "1"]
 
 
 def test_other_flags_are_another_search(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
