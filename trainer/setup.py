@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from dlts_beam import storage
@@ -192,7 +193,7 @@ def fit_splits(
     Everything that is measured (fill values, statistics, weights) is measured on its training split alone.
 
     Raises:
-        DltsError: the training failed.
+        DltsError: the training failed, or the memory does not hold it.
     """
     samples, settings = setup.samples, setup.settings
     training = splits == "train"
@@ -226,7 +227,14 @@ def fit_splits(
     )
     where = ", ".join(devices.names)
     log(f"training {setup.architecture.name} ({model.count_params():,} parameters) on {where}")
-    reached = fit_model(model, data, settings, folder, log, key, devices)
+    try:
+        reached = fit_model(model, data, settings, folder, log, key, devices)
+    except tf.errors.ResourceExhaustedError as error:
+        raise DltsError(
+            f"the memory does not hold the training of {setup.architecture.name} "
+            f"({model.count_params():,} parameters) in batches of {settings.batch_size} on {where}: give "
+            "smaller batches (-b), or smaller sizes with --model-config"
+        ) from error
     if devices.is_chief and (settings.mixed_precision or devices.strategy is not None):
         # What is saved computes in float32 on one device, however it was trained.
         model = build_model(setup.architecture.name, shape, setup.config)

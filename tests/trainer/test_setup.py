@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from tests.trainer.helpers import make_fake, write_fake
 from trainer.__main__ import main
@@ -40,6 +41,21 @@ def test_the_model_says_how_many_members_it_has(tmp_path: Path) -> None:
     model = json.loads((tmp_path / "m" / "model.json").read_text())
     assert model["config"]["members"] == model["settings"]["members"] == 1
     assert "members_given" not in model["settings"]
+
+
+def test_a_training_that_memory_does_not_hold_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhaust(*_: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr("trainer.setup.fit_model", exhaust)
+    write_fake(tmp_path / "s", make_fake((8, 8)))
+    flags = ["-i", str(tmp_path / "s"), "-o", str(tmp_path / "m"), "--model", "mlp", "--devices", "CPU"]
+    assert main([*flags, "-b", "512", "--model-config", '{"units": 4}']) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: the memory does not hold the training of mlp (")
+    assert "in batches of 512 on CPU:0: give smaller batches (-b)" in told
 
 
 def test_series_are_shifted_by_less_than_their_length(
