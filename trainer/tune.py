@@ -215,7 +215,7 @@ def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, f
     keras.backend.clear_session()
     with tempfile.TemporaryDirectory(prefix="dlts-tune-") as scratch:
         chosen = replace(setup, config=config, settings=settings)
-        fitted = fit_splits(chosen, splits, ModelFolder(scratch), log=lambda line: None)
+        fitted = fit_splits(chosen, splits, ModelFolder(scratch, is_scratch=True), log=lambda line: None)
     set_branches(branches_of(fitted.model), fitted.reached, DEFAULT_SAVED_MODEL)
     places = np.flatnonzero(splits == "validation")
     probabilities = evaluate.predict(fitted.model, fitted.prepared, places)
