@@ -144,9 +144,11 @@ def _add_training_flags(parser: argparse.ArgumentParser) -> None:
     add("--warmup", type=float, default=0.0, metavar="F",
         help="fraction of the updates in which the rate rises, with cosine (default: %(default)s)")
     add("--min-updates", type=int, default=0, metavar="N", help="at least so many batches; raises the epochs")
-    add("--max-updates", type=int, default=0, metavar="N", help="at most so many batches; lowers the epochs")
+    add("--max-updates", type=int, default=0, metavar="N",
+        help="at most so many batches; lowers the epochs, of which one whole one is always trained")
     add("--early-stopping", type=int, default=0, metavar="N",
-        help="stop after N epochs without a better validation loss (default: never)")
+        help="stop after N epochs without a better validation loss; where no sample is in the validation "
+        "split, as with -v 0, without a better training loss (default: never)")
     add("--clip-norm", type=float, default=0.0, metavar="F", help="largest norm of the gradients")
     add("--label-smoothing", type=float, default=0.0, metavar="F", help="default: %(default)s")
     add("--class-weights", action="store_true", help="let every class weigh the same, however rare")

@@ -70,7 +70,8 @@ def cross_validate(
         The measures with intervals, ``folds``, and ``random_forest`` unless it is switched off.
 
     Raises:
-        DltsError: the samples cannot be cut so, or a training failed; or workers found different folds kept.
+        DltsError: the samples cannot be cut so, or a training failed, and its fold is named; or workers found
+            different folds kept.
     """
     samples, names = setup.samples, setup.spec.classes.names
     path = folder.join(FOLDS)
@@ -82,7 +83,11 @@ def cross_validate(
         say(f"going on after {told[-1]['fold']}, where an earlier run was stopped")
     for name, splits in itertools.islice(_fold_splits(setup, args), len(told), None):
         with tempfile.TemporaryDirectory(prefix="dlts-fold-") as scratch:
-            fitted = fit_splits(setup, splits, ModelFolder(scratch), log=lambda line: None)
+            scratched = ModelFolder(scratch, is_scratch=True)
+            try:
+                fitted = fit_splits(setup, splits, scratched, log=lambda line: None)
+            except DltsError as error:
+                raise type(error)(f"{name}: {error}") from error
         set_branches(branches_of(fitted.model), fitted.reached, DEFAULT_SAVED_MODEL)
         test = np.flatnonzero(splits == "test")
         predicted[test] = evaluate.predicted_classes(evaluate.predict(fitted.model, fitted.prepared, test))

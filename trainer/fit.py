@@ -68,7 +68,8 @@ def fit_model(
         devices: what shares each batch; the model was built in their scope.
 
     Raises:
-        DivergedError: the loss became NaN; epoch and batch are named, and the models up to then are written.
+        DivergedError: the loss became NaN; epoch and batch are named, and the models up to then are written,
+            unless the folder is a scratch one.
         DltsError: the workers would go on from different checkpoints.
     """
     devices = devices or choose_devices()
@@ -253,21 +254,23 @@ def _explain_nan(
     folder: ModelFolder,
     is_chief: bool,
 ) -> DivergedError:
-    """Write what there is, and say what happened."""
+    """Write what there is, unless to a scratch folder, and say what happened."""
     place = f"epoch {stop.epoch}, {stop.where}"
     if len(branches) > 1:
         place += f" of {reached[-1].branch}"
-    if len(reached) == len(branches) and reached[-1].history:
+    if folder.is_scratch:
+        kept = ""
+    elif len(reached) == len(branches) and reached[-1].history:
         if is_chief:
             write_models(model, branches, reached, folder)
-        kept = f"the models up to epoch {len(reached[-1].history)} are in {folder.path}"
+        kept = f": the models up to epoch {len(reached[-1].history)} are in {folder.path}"
     elif len(branches) > 1:
-        kept = "not all branches were trained, so no model was written"
+        kept = ": not all branches were trained, so no model was written"
     else:
-        kept = "no epoch was finished, so no model was written"
+        kept = ": no epoch was finished, so no model was written"
     if is_chief:
         storage.remove(folder.join(CHECKPOINT))
     return DivergedError(
-        f"the loss became NaN or infinite in {place}: {kept}; lower the learning rate (-l), "
+        f"the loss became NaN or infinite in {place}{kept}; lower the learning rate (-l), "
         "limit the gradients (--clip-norm 1), or look for absurd values in the samples"
     )

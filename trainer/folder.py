@@ -34,10 +34,15 @@ _BESIDE = (METRICS_JSON, REPORT_HTML, HISTORY_CSV, CONFUSION_PNG, CLASSES_CSV)
 
 
 class ModelFolder:
-    """Names and writes the files of one model folder; touches no file when made."""
+    """Names and writes the files of one model folder; touches no file when made.
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    Attributes:
+        path: where it is.
+        is_scratch: whether it is gone after the training, so that nobody is sent to look into it.
+    """
+
+    def __init__(self, path: str, is_scratch: bool = False) -> None:
+        self.path, self.is_scratch = path, is_scratch
 
     def join(self, *parts: str) -> str:
         """Path of a file in the folder."""

@@ -26,8 +26,10 @@ class FitSettings:
         weight_decay: of adamw; biases and normalisation layers are left out.
         lr_decay: ``none``; ``cosine`` to 0 at the end; ``plateau``: halved when the loss stops falling.
         warmup: fraction of the updates in which the learning rate rises from 0 (cosine only).
-        min_updates, max_updates: bounds of epochs x batches, 0 for none; the epochs follow them.
-        early_stopping: stop after so many epochs without a better loss; 0 for never.
+        min_updates, max_updates: bounds of epochs x batches, 0 for none; the epochs follow them, and one is
+            always trained.
+        early_stopping: stop after so many epochs without a better loss, of validation where there is a
+            split, else of training; 0 for never.
         label_smoothing: share of the probability that is spread over all classes.
         clip_norm: largest norm of the gradients; 0 for none.
         class_weights: whether rare classes weigh more, so that all classes weigh the same in all.

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from dlts_beam import storage
@@ -38,6 +39,10 @@ from trainer.settings import FitSettings
 from trainer.weights import check_weights, read_quality, sample_weights
 
 Log = Callable[[str], None]
+
+
+class UntrainableError(DltsError):
+    """What was asked for cannot be trained here: nothing can be built so, or the memory does not hold it."""
 
 
 def say(line: str) -> None:
@@ -192,6 +197,7 @@ def fit_splits(
     Everything that is measured (fill values, statistics, weights) is measured on its training split alone.
 
     Raises:
+        UntrainableError: the memory does not hold it.
         DltsError: the training failed.
     """
     samples, settings = setup.samples, setup.settings
@@ -226,7 +232,14 @@ def fit_splits(
     )
     where = ", ".join(devices.names)
     log(f"training {setup.architecture.name} ({model.count_params():,} parameters) on {where}")
-    reached = fit_model(model, data, settings, folder, log, key, devices)
+    try:
+        reached = fit_model(model, data, settings, folder, log, key, devices)
+    except tf.errors.ResourceExhaustedError as error:
+        raise UntrainableError(
+            f"the memory does not hold the training of {setup.architecture.name} "
+            f"({model.count_params():,} parameters) in batches of {settings.batch_size} on {where}: give "
+            "smaller batches (-b), or smaller sizes with --model-config"
+        ) from error
     if devices.is_chief and (settings.mixed_precision or devices.strategy is not None):
         # What is saved computes in float32 on one device, however it was trained.
         model = build_model(setup.architecture.name, shape, setup.config)

@@ -59,10 +59,6 @@ writes tuned/trials.csv and tuned/best.json, and prints the train-model command 
 """
 
 
-class _UnbuildableError(DltsError):
-    """No model has the sizes of a trial, or none takes its batches."""
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The flags of train-model and ``--trials``."""
     parser = train_parser()
@@ -138,7 +134,7 @@ def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
     from trainer.devices import cluster
     from trainer.journal import JOURNAL, opened
     from trainer.loop import DivergedError
-    from trainer.setup import make_setup, say, split_samples
+    from trainer.setup import UntrainableError, make_setup, say, split_samples
 
     workers, _ = cluster()
     if workers > 1:
@@ -169,7 +165,7 @@ def _tune(args: argparse.Namespace, argv: Sequence[str]) -> int:
             started = time.monotonic()
             try:
                 loss, accuracy = _run_trial(trial, setup, splits)
-            except (DivergedError, _UnbuildableError) as error:
+            except (DivergedError, UntrainableError) as error:
                 # These would come again: they are results of the search, and shown in the table. A full disk
                 # or a lost worker tells nothing of the trial, which the same command is to run again.
                 trial.set_user_attr("failed", str(error))
@@ -202,7 +198,7 @@ def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, f
     """Train with what the trial suggests; mean log loss and accuracy on the validation split.
 
     Raises:
-        DivergedError, _UnbuildableError: what it suggests cannot be trained.
+        DivergedError, UntrainableError: what it suggests cannot be trained.
         DltsError: something else came in between.
     """
     import keras
@@ -213,7 +209,7 @@ def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, f
     from trainer.folder import ModelFolder
     from trainer.models import branches_of
     from trainer.progress import set_branches
-    from trainer.setup import check_buildable, fit_splits
+    from trainer.setup import UntrainableError, check_buildable, fit_splits
 
     config = dict(setup.config)
     for name, values in search_space(setup.config).items():
@@ -231,9 +227,9 @@ def _run_trial(trial: optuna.Trial, setup: Setup, splits: Any) -> tuple[float, f
     try:
         check_buildable(chosen)
     except DltsError as error:
-        raise _UnbuildableError(str(error)) from error
+        raise UntrainableError(str(error)) from error
     with tempfile.TemporaryDirectory(prefix="dlts-tune-") as scratch:
-        fitted = fit_splits(chosen, splits, ModelFolder(scratch), log=lambda line: None)
+        fitted = fit_splits(chosen, splits, ModelFolder(scratch, is_scratch=True), log=lambda line: None)
     set_branches(branches_of(fitted.model), fitted.reached, DEFAULT_SAVED_MODEL)
     places = np.flatnonzero(splits == "validation")
     probabilities = evaluate.predict(fitted.model, fitted.prepared, places)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.trainer.helpers import make_fake, write_fake
 from trainer.__main__ import main
+from trainer.loop import Loop
 
 
 def run(folder: Path, *flags: object) -> int:
@@ -25,6 +28,25 @@ def test_every_fold_has_samples_where_each_group_holds_one_class(tmp_path: Path)
     assert [row["fold"] for row in cross["folds"]] == [f"fold {k}" for k in range(1, 5)]
     assert min(row["samples"] for row in cross["folds"]) > 0
     assert sum(row["samples"] for row in cross["folds"]) == cross["samples"] == 24
+
+
+def test_a_nan_loss_names_its_fold_and_no_folder_that_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fake(tmp_path / "s", make_fake((12, 12)))
+    whole = Loop.run
+
+    def run_two_epochs(loop: Loop, *given: Any, **named: Any) -> tuple[dict[str, float], float]:
+        found = whole(loop, *given, **named)
+        if int(loop.optimizer.iterations) > 1:
+            loop.model.get_layer("probabilities").kernel.assign(np.full((8, 2), np.nan))
+        return found
+
+    monkeypatch.setattr(Loop, "run", run_two_epochs)
+    assert run(tmp_path, "--folds", 2, "--no-random-forest", "-v", 0, "-b", 64, "-e", 3) == 1
+    assert capsys.readouterr().err.startswith(
+        "error: fold 1: the loss became NaN or infinite in epoch 2, the weights; lower the learning rate (-l)"
+    )
 
 
 def test_a_class_that_the_last_fold_cannot_learn_is_told_before_the_first_trains(

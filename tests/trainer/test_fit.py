@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -158,6 +159,46 @@ def test_one_seed_gives_one_model(tmp_path: Path) -> None:
         found.append(np.concatenate([w.ravel() for w in model.get_weights()]))
     np.testing.assert_array_equal(found[0], found[1])
     assert (found[0] != found[2]).any()
+
+
+def trained_weights(folder: Path, data: FitData, settings: FitSettings) -> np.ndarray:
+    """All weights after a training on ``data``; the statistics are those of `make_data` whatever it holds."""
+    model = make_model(make_data(16, 0))
+    fit_model(model, data, settings, ModelFolder(str(folder)), quiet)
+    return np.concatenate([weights.ravel() for weights in model.get_weights()])
+
+
+ONE_EPOCH = FitSettings(epochs=1, learning_rate=0.05, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def plain_weights(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """The weights after ``ONE_EPOCH``, with nothing else asked for."""
+    return trained_weights(tmp_path_factory.mktemp("plain"), make_data(16, 0), ONE_EPOCH)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"jitter": 0.5}, {"time_shift": 1}, {"drop_dates": 0.5}, {"label_smoothing": 0.2}]
+)
+def test_what_is_asked_for_changes_what_is_learned(
+    tmp_path: Path, plain_weights: np.ndarray, asked: dict[str, Any]
+) -> None:
+    found = trained_weights(tmp_path, make_data(16, 0), replace(ONE_EPOCH, **asked))
+    assert (found != plain_weights).any()
+
+
+def test_nothing_is_learned_from_samples_that_weigh_nothing(
+    tmp_path: Path, plain_weights: np.ndarray
+) -> None:
+    data = make_data(16, 0)
+    weights = np.where(np.arange(16) < 6, 0, 1).astype(np.float32)
+    light = replace(data, weights=weights)
+    wrong = replace(light, class_ids=np.where(weights > 0, data.class_ids, 1 - data.class_ids))
+    found = [
+        trained_weights(tmp_path / name, given, ONE_EPOCH) for name, given in (("a", light), ("b", wrong))
+    ]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert (found[0] != plain_weights).any()
 
 
 def test_without_validation_the_last_epoch_is_the_model(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dlts_beam.spec import ModelSpec
 from tests.trainer.helpers import make_fake, write_fake
@@ -68,6 +69,7 @@ def test_the_model_folder_is_complete(trained: Path) -> None:
     report = (model / "report.html").read_text()
     assert "data:image/png;base64," in report
     assert "http" not in report
+    assert "confusion matrix" in EventAccumulator(str(model / "log" / "test")).Reload().Tags()["tensors"]
 
 
 def test_metrics_are_those_of_the_test_split(trained: Path) -> None:

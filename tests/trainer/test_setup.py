@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.trainer.helpers import make_fake, write_fake
 from trainer.__main__ import main
 from trainer.cli import parse_args
-from trainer.setup import make_setup
+from trainer.feed import FitData
+from trainer.folder import ModelFolder
+from trainer.settings import FitSettings
+from trainer.setup import Setup, fit_splits, make_setup, split_samples
 
 
 @pytest.mark.parametrize(
@@ -40,6 +47,80 @@ def test_the_model_says_how_many_members_it_has(tmp_path: Path) -> None:
     model = json.loads((tmp_path / "m" / "model.json").read_text())
     assert model["config"]["members"] == model["settings"]["members"] == 1
     assert "members_given" not in model["settings"]
+
+
+class StoppedError(Exception):
+    """Ends a training before it begins."""
+
+
+def given_to_training(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, *flags: str
+) -> tuple[Setup, keras.Model, FitData, FitSettings]:
+    """What the training of ``mlp`` with these flags is given."""
+    given: list[Any] = []
+
+    def stop(model: keras.Model, data: FitData, settings: FitSettings, *_: object) -> None:
+        given.extend((model, data, settings))
+        raise StoppedError
+
+    monkeypatch.setattr("trainer.setup.fit_model", stop)
+    given_flags = ["-i", str(folder / "s"), "-o", str(folder / "m"), "--model", "mlp", *flags]
+    args = parse_args([*given_flags, "--model-config", '{"units": 4}'])
+    setup = make_setup(args)
+    with pytest.raises(StoppedError):
+        fit_splits(setup, split_samples(setup, args), ModelFolder(args.output_dir), str)
+    return setup, *given
+
+
+def test_weights_and_precision_reach_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = make_fake((24, 8))
+    write_fake(tmp_path / "s", fake)
+    lines = [f"{name},{0.25 if k % 3 else 1}" for k, name in enumerate(fake.ids)]
+    (tmp_path / "s" / "quality.csv").write_text("\n".join(["id,quality", *lines]) + "\n")
+    _, model, data, settings = given_to_training(monkeypatch, tmp_path)
+    np.testing.assert_array_equal(data.weights, 1)
+    assert (model.get_layer("dense0").compute_dtype, settings.mixed_precision) == ("float32", False)
+
+    asked = ("--class-weights", "--quality-weights", "--mixed-precision")
+    setup, model, data, settings = given_to_training(monkeypatch, tmp_path, *asked)
+    assert (model.get_layer("dense0").compute_dtype, settings.mixed_precision) == ("float16", True)
+    assert keras.mixed_precision.global_policy().name == "float32"  # what is built next is saved
+    counts = np.bincount(data.class_ids[data.training])
+    balanced = counts.sum() / 2 / counts[data.class_ids]
+    assert set(setup.quality.tolist()) == {0.25, 1.0}
+    np.testing.assert_allclose(data.weights, balanced * setup.quality, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "days"),
+    [((), [0, 16, 32, 48, 64, 80]), (("--timeline", "0/80/40", "--mixed-precision"), [0, 40, 80])],
+)
+def test_positions_of_the_trained_model_are_the_days_of_the_series(
+    tmp_path: Path, flags: tuple[str, ...], days: list[int]
+) -> None:
+    write_fake(tmp_path / "s", make_fake((8, 8)))
+    config = json.dumps({"width": 8, "heads": 2, "units": 4})
+    given = ["-i", str(tmp_path / "s"), "-o", str(tmp_path / "m"), "--model", "ltae", "-e", "1", *flags]
+    args = parse_args([*given, "--model-config", config])
+    setup, folder = make_setup(args), ModelFolder(args.output_dir)
+    fitted = fit_splits(setup, split_samples(setup, args), folder, log=lambda line: None)
+    assert list(fitted.shape.days) == days
+    assert list(folder.load_model("last").get_layer("days").days) == days
+
+
+def test_a_training_that_memory_does_not_hold_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhaust(*_: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr("trainer.setup.fit_model", exhaust)
+    write_fake(tmp_path / "s", make_fake((8, 8)))
+    flags = ["-i", str(tmp_path / "s"), "-o", str(tmp_path / "m"), "--model", "mlp", "--devices", "CPU"]
+    assert main([*flags, "-b", "512", "--model-config", '{"units": 4}']) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: the memory does not hold the training of mlp (")
+    assert "in batches of 512 on CPU:0: give smaller batches (-b)" in told
 
 
 def test_series_are_shifted_by_less_than_their_length(

@@ -243,6 +243,30 @@ def test_what_cannot_be_trained_is_a_finished_trial(
     assert [row["trial"] for row in rows(folder)] == ["0", "1"]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "rates", "told"),
+    [
+        ('{"units": 1000000000000}', tune.LEARNING_RATES, "mlp cannot be built with layers 2, units"),
+        # Nobody can look into the folder of a trial, so nothing is said about models.
+        ('{"units": 32}', (1e38, 2e38), "the loss became NaN or infinite in epoch 1, the validation split; "),
+    ],
+)
+def test_a_trial_that_fails_is_a_row_of_the_table(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    sizes: str,
+    rates: tuple[float, float],
+    told: str,
+) -> None:
+    monkeypatch.setattr(tune, "LEARNING_RATES", rates)
+    monkeypatch.setattr(tune, "BATCH_SIZES", (64,))
+    assert run(folder, "--trials", 1, "--model", "mlp", "--model-config", sizes) == 1
+    assert f"every trial failed, the last with: {told}" in capsys.readouterr().err
+    assert rows(folder)[0]["failed"].startswith(told)
+    assert "dlts-tune-" not in rows(folder)[0]["failed"]
+
+
 def test_other_flags_are_another_search(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder, "--trials", 1) == 0
     assert run(folder, "--trials", 1, "-s", 5) == 0

@@ -67,10 +67,25 @@ def build_model(name: str, shape: ModelShape, settings: Mapping[str, Any] | None
         A model that takes float32 ``(batch, T, P, P, B)`` in physical units and gives float32 ``(batch, K)``.
 
     Raises:
-        DltsError: for an unknown name or setting, or a patch that is too small.
+        DltsError: for an unknown name or setting, a patch that is too small, or sizes that no model can have
+            or that the memory does not hold.
     """
+    import tensorflow as tf
+
     architecture = find_architecture(name)
-    return architecture.build(architecture.fit_shape(shape), architecture.settings(settings))
+    fitted, sizes = architecture.fit_shape(shape), architecture.settings(settings)
+    try:
+        return architecture.build(fitted, sizes)
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise _unbuildable(name, sizes, "the memory does not hold it") from error
+    except (ValueError, OverflowError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")  # then comes where in Keras it happened
+        raise _unbuildable(name, sizes, reason[:200]) from error
+
+
+def _unbuildable(name: str, sizes: Mapping[str, Any], reason: str) -> DltsError:
+    told = ", ".join(f"{size} {value:,}" for size, value in sizes.items())
+    return DltsError(f"{name} cannot be built with {told} ({reason}): give other sizes with --model-config")
 
 
 def branches_of(model: keras.Model) -> list[keras.Model]:

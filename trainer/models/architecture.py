@@ -65,8 +65,8 @@ class Architecture:
         """The defaults with the given values in their place.
 
         Raises:
-            DltsError: if a name is unknown, a value has another type than its default, a size is below 1, or
-                a dropout rate is not below 1.
+            DltsError: if a name is unknown, a value has another type than its default, a size is below 1, a
+                dropout rate is not below 1, or noise is above 1.
         """
         settings = dict(self.defaults)
         for name, value in (given or {}).items():
@@ -77,6 +77,11 @@ class Architecture:
             if name.endswith("dropout") and checked >= 1:
                 raise DltsError(
                     f"{self.name}: {name} must be a fraction from 0 up to, not including, 1; got {value!r}"
+                )
+            if name.endswith("noise") and checked > 1:
+                raise DltsError(
+                    f"{self.name}: {name} must lie in 0..1, where 1 is the standard deviation of the values; "
+                    f"got {value!r}"
                 )
             settings[name] = checked
         return settings

@@ -19,9 +19,9 @@ def build_tempcnn(shape: ModelShape, settings: Mapping[str, Any]) -> keras.Model
     dense, batch norm, ReLU, dropout, dense softmax.
 
     Paper: C. Pelletier, G. Webb and F. Petitjean, "Temporal convolutional neural network for the
-    classification of satellite image time series", Remote Sensing 11(5), 2019. Deviations: each band has a
-    mean and scale of its own inside the model (there: percentiles of all bands' values), and regularisation
-    by weight decay is left to the optimiser.
+    classification of satellite image time series", Remote Sensing 11(5), 2019. Deviations: the model itself
+    clips each band and standardises it by its mean and standard deviation, and regularisation by weight decay
+    is left to the optimiser.
     """
     import keras
     from keras import layers

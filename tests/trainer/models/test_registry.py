@@ -123,6 +123,28 @@ def test_sizes_that_no_model_can_have_are_refused(name: str) -> None:
                     architecture.settings({setting: rate})
 
 
+@pytest.mark.parametrize(
+    ("name", "setting"), [("mlp", "noise"), ("ltae_mlp", "mlp_noise"), ("ltae_mlp_forest", "mlp_noise")]
+)
+def test_noise_is_at_most_one_standard_deviation(name: str, setting: str) -> None:
+    architecture = find_architecture(name)
+    for value in (0, 1):
+        assert architecture.settings({setting: value})[setting] == value
+    with pytest.raises(DltsError, match=rf"{name}: {setting} must lie in 0\.\.1.*; got 2\.0"):
+        architecture.settings({setting: 2.0})
+
+
+@pytest.mark.parametrize(
+    ("units", "reason"), [(10**12, "the memory does not hold it"), (10**30, "out-of-range integer to Tensor")]
+)
+def test_a_model_that_nothing_holds_is_told_with_its_sizes(units: int, reason: str) -> None:
+    with pytest.raises(DltsError) as told:
+        build_model("mlp", ModelShape(4, 2, 1, 2), {"units": units})
+    text = str(told.value)
+    assert text.startswith(f"mlp cannot be built with layers 2, units {units:,}, dropout 0.5, noise 0.1 (")
+    assert text.endswith(f"{reason}): give other sizes with --model-config")
+
+
 def test_the_parent_sizes_of_conv_bilstm() -> None:
     model = build_model("conv_bilstm", ModelShape(2, 4, 3, 3))
     convolutions = model.get_layer("convolutions")
