@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from dlts_beam.spec import IndexSpec, PreparationSpec, SamplesSpec, Timeline, sa
 from dlts_beam.tensors.preparation import band_positions
 from dlts_beam.tensors.timeline import timeline_days
 from trainer.dataset import Samples
+
+MOST_STEPS = 10_000  # of a timeline: a day each for 27 years
 
 
 def parse_preparation(
@@ -63,6 +66,17 @@ def parse_timeline(text: str | None, composite: str, spec: SamplesSpec) -> Timel
                 f"--composite {composite} needs --timeline START/END/STEP: it fills the steps of one"
             )
         return None
+    start, step, count, relative = _regular_steps(text, spec)
+    if count > MOST_STEPS:
+        raise DltsError(f"--timeline {text} has {count:,} time steps: give {MOST_STEPS:,} or fewer")
+    try:
+        return Timeline(start, step, count, relative, method, by or None)
+    except ValueError as error:
+        raise DltsError(f"--timeline {text} --composite {composite}: {error}") from error
+
+
+def _regular_steps(text: str, spec: SamplesSpec) -> tuple[float, float, int, bool]:
+    """What ``--timeline`` says: start and step in days, the number of steps, whether days are relative."""
     wrong = DltsError(
         f"--timeline must look like 0/352/16 (days after the first time step), 09-01/08-28/16 (month-day) "
         f"or be a number of steps; got {text!r}"
@@ -73,19 +87,17 @@ def parse_timeline(text: str | None, composite: str, spec: SamplesSpec) -> Timel
             span = spec.steps[-1].day - spec.steps[0].day
             if count < 2:
                 raise wrong
-            return Timeline(0.0, span / (count - 1), count, True, method, by or None)
+            return 0.0, span / (count - 1), count, True
         first, last, step_text = text.split("/")
         step = float(step_text)
         relative = "-" not in first
         start, end = (float(first), float(last)) if relative else (_day_of_year(first), _day_of_year(last))
         if not relative and end <= start:
             end += 365
-        if step <= 0 or end < start:
+        if not all(map(math.isfinite, (start, end, step))) or step <= 0 or end < start:
             raise wrong
-        return Timeline(start, step, int((end - start) / step + 1e-9) + 1, relative, method, by or None)
-    except ValueError as error:
-        if "timeline" in str(error):  # what Timeline itself has to say
-            raise DltsError(f"--timeline {text} --composite {composite}: {error}") from error
+        return start, step, int((end - start) / step + 1e-9) + 1, relative
+    except (ValueError, OverflowError) as error:
         raise wrong from error
 
 
