@@ -38,7 +38,7 @@ def parse_preparation(
     have = [band.name for band in spec.bands]
     chosen = list(bands) if bands else have
     band_positions(have, chosen)
-    parsed = tuple(_parse_index(text, chosen) for text in indices)
+    parsed = tuple(_parse_index(text, have, chosen) for text in indices)
     names = [*chosen, *(index.name for index in parsed)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -189,12 +189,17 @@ def read_config(given: str | None) -> dict[str, Any]:
     """Sizes of the architecture from a JSON file, or from the JSON itself.
 
     Raises:
-        DltsError: the file is not a JSON object.
+        DltsError: there is no such file, or it is not a JSON object.
     """
     if given is None:
         return {}
+    inline = given.lstrip().startswith("{")
+    if not inline and not storage.exists(given):
+        raise DltsError(
+            f'--model-config takes a JSON file, or JSON such as {{"units": 64}}; there is no file {given}'
+        )
     try:
-        config = json.loads(given if given.lstrip().startswith("{") else storage.read_text(given))
+        config = json.loads(given if inline else storage.read_text(given))
     except ValueError as error:
         raise DltsError(f"{given} (--model-config) is not valid JSON: {error}") from error
     if not isinstance(config, dict):
@@ -202,12 +207,17 @@ def read_config(given: str | None) -> dict[str, Any]:
     return config
 
 
-def _parse_index(text: str, bands: Sequence[str]) -> IndexSpec:
+def _parse_index(text: str, have: Sequence[str], chosen: Sequence[str]) -> IndexSpec:
     name, equals, pair = text.partition("=")
     first, comma, second = pair.partition(",")
     if not (name and equals and comma and first and second):
         raise DltsError(f"--index must look like NDVI=NIR,RED; got {text!r}")
-    band_positions(bands, (first, second))
+    band_positions(have, (first, second))
+    left_out = [band for band in dict.fromkeys((first, second)) if band not in chosen]
+    if left_out:
+        raise DltsError(
+            f"--index {text} needs {' and '.join(left_out)}, which --bands leaves out: name them there too"
+        )
     return IndexSpec(name, first, second)
 
 

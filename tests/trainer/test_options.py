@@ -71,7 +71,8 @@ def test_preparation_from_flags() -> None:
         (["b1", "b1"], [], None, "b1 is named twice"),
         (None, ["b1=b1,b2"], None, "b1 is named twice"),
         (None, ["ND"], None, "must look like NDVI=NIR,RED"),
-        (["b1"], ["ND=b1,b2"], None, "no band b2"),
+        (["b1"], ["ND=b1,b2"], None, "--index ND=b1,b2 needs b2, which --bands leaves out"),
+        (["b1"], ["ND=b1,b9"], None, "the series has no band b9; it has b1, b2"),
         (None, [], Timeline(0, 16, 3, True, "max", "EVI"), "no such band or index"),
     ):
         with pytest.raises(DltsError, match=text):
@@ -176,3 +177,6 @@ def test_model_config(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text("[1]")
     with pytest.raises(DltsError, match="must hold an object"):
         read_config(str(tmp_path / "c.json"))
+    for given in ("[1,2]", str(tmp_path / "d.json")):
+        with pytest.raises(DltsError, match=r"^--model-config takes a JSON file, or JSON .* no file "):
+            read_config(given)
