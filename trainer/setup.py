@@ -38,6 +38,7 @@ from trainer.settings import FitSettings
 from trainer.weights import check_weights, read_quality, sample_weights
 
 Log = Callable[[str], None]
+SERIES_JSON = "series.json"  # of the folder that step 1 writes
 
 
 def say(line: str) -> None:
@@ -117,8 +118,9 @@ def make_setup(args: argparse.Namespace) -> Setup:
         raise DltsError(
             f"--time-shift must be below the number of time steps ({steps}); got {settings.time_shift}"
         )
-    if storage.exists(storage.join(args.output_dir, SAMPLES_JSON)):
-        raise DltsError(f"{args.output_dir} is a samples folder: give the model one of its own with -o")
+    for file, kind in ((SAMPLES_JSON, "samples"), (SERIES_JSON, "series")):
+        if storage.exists(storage.join(args.output_dir, file)):
+            raise DltsError(f"{args.output_dir} is a {kind} folder: give the model one of its own with -o")
     storage.check_writable(args.output_dir)
     samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
     quality, trusted = np.ones(len(samples), np.float32), np.ones(len(samples), bool)

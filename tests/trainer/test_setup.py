@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dlts_beam.errors import DltsError
 from tests.trainer.helpers import make_fake, write_fake
 from trainer.__main__ import main
 from trainer.cli import parse_args
@@ -74,3 +75,13 @@ def test_a_class_without_any_quality_is_told_before_anything_is_trained(
     assert "all training samples of class class 1 have a quality of 0" in told.err
     assert "epoch" not in told.out
     assert list(tmp_path.glob("m/*")) == []
+
+
+@pytest.mark.parametrize(("file", "kind"), [("samples.json", "samples"), ("series.json", "series")])
+def test_a_folder_of_an_earlier_step_takes_no_model(tmp_path: Path, file: str, kind: str) -> None:
+    write_fake(tmp_path / "s", make_fake((4, 4)))
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / file).write_text("{}")
+    args = parse_args(["-i", str(tmp_path / "s"), "-o", str(tmp_path / "m"), "--model", "mlp"])
+    with pytest.raises(DltsError, match=f"m is a {kind} folder: give the model one of its own with -o"):
+        make_setup(args)
