@@ -32,7 +32,7 @@ from trainer.options import (
     read_config,
     sample_groups,
 )
-from trainer.prepared import prepare_samples
+from trainer.prepared import most_steps, prepare_samples
 from trainer.progress import Progress
 from trainer.settings import FitSettings
 from trainer.weights import check_weights, read_quality, sample_weights
@@ -123,6 +123,7 @@ def make_setup(args: argparse.Namespace) -> Setup:
             raise DltsError(f"{args.output_dir} is a {kind} folder: give the model one of its own with -o")
     storage.check_writable(args.output_dir)
     samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
+    _check_min_valid(samples, preparation)
     quality, trusted = np.ones(len(samples), np.float32), np.ones(len(samples), bool)
     if args.min_quality or args.quality_weights:
         found = read_quality(args.series_dir, samples)
@@ -262,6 +263,16 @@ def check_classes(specs: list[SamplesSpec]) -> None:
     if missing:
         raise DltsError(
             f"no sample is of class {', '.join(missing)}: add samples, or leave the class out of classes.csv"
+        )
+
+
+def _check_min_valid(samples: Samples, preparation: PreparationSpec) -> None:
+    most = most_steps(samples, preparation)
+    if preparation.min_valid > most:
+        which = "time steps" if preparation.timeline is None else "time steps that the timeline uses"
+        raise DltsError(
+            f"--min-valid must be at most the number of {which} ({most}), or every map would be empty; got "
+            f"{preparation.min_valid}"
         )
 
 
