@@ -216,7 +216,8 @@ def _parse_index(text: str, have: Sequence[str], chosen: Sequence[str]) -> Index
     left_out = [band for band in dict.fromkeys((first, second)) if band not in chosen]
     if left_out:
         raise DltsError(
-            f"--index {text} needs {' and '.join(left_out)}, which --bands leaves out: name them there too"
+            f"--index {text} needs {' and '.join(left_out)}, which --bands leaves out: name all bands of an "
+            "index there"
         )
     return IndexSpec(name, first, second)
 
