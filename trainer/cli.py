@@ -101,6 +101,8 @@ def parse_args(
         raise DltsError("--folds and --leave-out are two ways to cross-validate: give one of them")
     if args.folds is not None and args.folds < 2:
         raise DltsError(f"--folds must be 2 or more; got {args.folds}")
+    if args.leave_out == "":
+        raise DltsError("--leave-out must name a kept attribute; got an empty text")
     if measures and args.only_evaluate and not (args.folds is None and args.leave_out is None):
         raise DltsError(
             "-n trains nothing, and --folds and --leave-out cross-validate by training: leave -n or these out"

@@ -59,7 +59,7 @@ def train(args: argparse.Namespace) -> int:
     splits = split_samples(setup, args)
     say(split.table(splits, samples.class_ids, names))
     _warn_of_unobserved(setup)
-    if _cross_validates(args):
+    if args.folds or args.leave_out:
         check_folds(setup, args)
     check_buildable(setup)
     folder = ModelFolder(args.output_dir)
@@ -86,15 +86,12 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
-def _cross_validates(args: argparse.Namespace) -> bool:
-    return not (args.folds is None and args.leave_out is None)
-
-
 def _fit(
     args: argparse.Namespace, setup: Setup, splits: NDArray[np.str_], folder: ModelFolder, key: str
 ) -> tuple[Fitted, dict[str, Any]]:
     """What every worker does: cross-validate where that is asked for, and train."""
-    extra = {"cross_validation": cross_validate(setup, args, folder, key)} if _cross_validates(args) else {}
+    cross_validated = args.folds or args.leave_out
+    extra = {"cross_validation": cross_validate(setup, args, folder, key)} if cross_validated else {}
     fitted = fit_splits(setup, splits, folder, say, key)
     if setup.devices.workers > 1:
         say(f"worker {setup.devices.worker}: weights {weights_digest(fitted.model)}")

@@ -31,8 +31,13 @@ def test_fewer_than_two_folds_are_refused(folds: str) -> None:
         parse_args(["-i", "samples", "-o", "model", f"--folds={folds}"])
 
 
-@pytest.mark.parametrize("flags", [("--folds", "3"), ("--leave-out", "year"), ("--leave-out", "")])
+@pytest.mark.parametrize("flags", [("--folds", "3"), ("--leave-out", "year")])
 def test_an_evaluation_cannot_cross_validate(flags: tuple[str, str]) -> None:
     assert parse_args(["-i", "samples", "-o", "model", *flags])
     with pytest.raises(DltsError, match="-n trains nothing, and --folds and --leave-out"):
         parse_args(["-i", "samples", "-o", "model", "-n", *flags])
+
+
+def test_a_column_to_leave_out_has_a_name() -> None:
+    with pytest.raises(DltsError, match="--leave-out must name a kept attribute"):
+        parse_args(["-i", "samples", "-o", "model", "--leave-out", ""])
