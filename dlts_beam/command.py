@@ -9,12 +9,16 @@ import select
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from dlts_beam.errors import DltsError, UnreachableError
 
 UNREACHABLE = 75  # EX_TEMPFAIL of sysexits.h
+# The exit status of a failure that nobody foresaw, such as a GPU without memory: EX_SOFTWARE of sysexits.h.
+# Python's own would be 1, that of a refusal, and whatever starts containers could not tell the two apart.
+CRASHED = 70
 INTERRUPTED, NOBODY_READS, TERMINATED = 130, 141, 143  # 128 and the signal's number, as shells tell them
 GRACE = 10.0  # seconds that native code may go on after SIGTERM
 
@@ -73,6 +77,15 @@ def guarded(work: Callable[[], int | None]) -> int:
         if not _stdout_is_closed():
             raise
         return NOBODY_READS
+
+
+def crash_told(main: Callable[[], int]) -> int:
+    """The status of a command that is a process of its own: `CRASHED`, after a traceback, where it fails."""
+    try:
+        return main()
+    except Exception:  # noqa: BLE001 (whatever it is: it is told, and the process ends)
+        traceback.print_exc()
+        return CRASHED
 
 
 def stop(reason: str) -> None:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import NamedTuple, NoReturn
 
 from dlts_beam import __version__
-from dlts_beam.command import leave
+from dlts_beam.command import crash_told, leave
 
 
 class Command(NamedTuple):
@@ -79,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run() -> NoReturn:
-    """The command ``dlts``: `main` in a process of its own."""
-    leave(main())
+    """The command ``dlts``: `main` in a process of its own; 70 after a traceback, which no refusal gives."""
+    leave(crash_told(main))
 
 
 if __name__ == "__main__":

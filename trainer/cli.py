@@ -98,8 +98,18 @@ def parse_args(
     args.members_given = members_given
     if args.split_by is None and not (measures and args.only_evaluate):
         args.split_by = SPLIT_BY
-    if args.folds and args.leave_out:
+    if args.folds is not None and args.leave_out is not None:
         raise DltsError("--folds and --leave-out are two ways to cross-validate: give one of them")
+    if args.folds is not None and args.folds < 2:
+        raise DltsError(f"--folds must be 2 or more; got {args.folds}")
+    if args.leave_out == "":
+        raise DltsError("--leave-out must name a kept attribute; got an empty text")
+    if measures and args.only_evaluate and not (args.folds is None and args.leave_out is None):
+        raise DltsError(
+            "-n trains nothing, and --folds and --leave-out cross-validate by training: leave -n or these out"
+        )
+    if not 0 <= args.min_quality <= 1:
+        raise DltsError(f"--min-quality must lie between 0 and 1, as qualities do; got {args.min_quality:g}")
     if not (math.isfinite(args.date_tolerance) and args.date_tolerance >= 0):
         raise DltsError(f"--date-tolerance must be a number of 0 or more; got {args.date_tolerance:g}")
     return args

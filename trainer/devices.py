@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,11 @@ def choose_devices(wanted: str | None = None) -> Devices:
         chosen = [name if ":" in name else f"{name}:0" for name in wanted.upper().split(",")]
     else:
         chosen = [name for name in there if name.startswith("GPU")] or ["CPU:0"]
+    if not all(re.fullmatch(r"(CPU|GPU):\d+", name) for name in chosen):
+        raise DltsError(
+            f"--devices takes CPU, GPU, or names such as GPU:0,GPU:1; got {wanted} (there are "
+            f"{', '.join(there)})"
+        )
     missing = [name for name in chosen if name not in there]
     if missing:
         raise DltsError(f"--devices: there is no {', '.join(missing)} here; there are {', '.join(there)}")

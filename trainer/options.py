@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from dlts_beam.spec import IndexSpec, PreparationSpec, SamplesSpec, Timeline, sa
 from dlts_beam.tensors.preparation import band_positions
 from dlts_beam.tensors.timeline import timeline_days
 from trainer.dataset import Samples
+
+MOST_STEPS = 10_000  # of a timeline: a day each for 27 years
 
 
 def parse_preparation(
@@ -35,7 +38,7 @@ def parse_preparation(
     have = [band.name for band in spec.bands]
     chosen = list(bands) if bands else have
     band_positions(have, chosen)
-    parsed = tuple(_parse_index(text, chosen) for text in indices)
+    parsed = tuple(_parse_index(text, have, chosen) for text in indices)
     names = [*chosen, *(index.name for index in parsed)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -63,6 +66,17 @@ def parse_timeline(text: str | None, composite: str, spec: SamplesSpec) -> Timel
                 f"--composite {composite} needs --timeline START/END/STEP: it fills the steps of one"
             )
         return None
+    start, step, count, relative = _regular_steps(text, spec)
+    if count > MOST_STEPS:
+        raise DltsError(f"--timeline {text} has {count:,} time steps: give {MOST_STEPS:,} or fewer")
+    try:
+        return Timeline(start, step, count, relative, method, by or None)
+    except ValueError as error:
+        raise DltsError(f"--timeline {text} --composite {composite}: {error}") from error
+
+
+def _regular_steps(text: str, spec: SamplesSpec) -> tuple[float, float, int, bool]:
+    """What ``--timeline`` says: start and step in days, the number of steps, whether days are relative."""
     wrong = DltsError(
         f"--timeline must look like 0/352/16 (days after the first time step), 09-01/08-28/16 (month-day) "
         f"or be a number of steps; got {text!r}"
@@ -73,19 +87,17 @@ def parse_timeline(text: str | None, composite: str, spec: SamplesSpec) -> Timel
             span = spec.steps[-1].day - spec.steps[0].day
             if count < 2:
                 raise wrong
-            return Timeline(0.0, span / (count - 1), count, True, method, by or None)
+            return 0.0, span / (count - 1), count, True
         first, last, step_text = text.split("/")
         step = float(step_text)
         relative = "-" not in first
         start, end = (float(first), float(last)) if relative else (_day_of_year(first), _day_of_year(last))
         if not relative and end <= start:
             end += 365
-        if step <= 0 or end < start:
+        if not all(map(math.isfinite, (start, end, step))) or step <= 0 or end < start:
             raise wrong
-        return Timeline(start, step, int((end - start) / step + 1e-9) + 1, relative, method, by or None)
-    except ValueError as error:
-        if "timeline" in str(error):  # what Timeline itself has to say
-            raise DltsError(f"--timeline {text} --composite {composite}: {error}") from error
+        return start, step, int((end - start) / step + 1e-9) + 1, relative
+    except (ValueError, OverflowError) as error:
         raise wrong from error
 
 
@@ -185,12 +197,17 @@ def read_config(given: str | None) -> dict[str, Any]:
     """Sizes of the architecture from a JSON file, or from the JSON itself.
 
     Raises:
-        DltsError: the file is not a JSON object.
+        DltsError: there is no such file, or it is not a JSON object.
     """
     if given is None:
         return {}
+    inline = given.lstrip().startswith("{")
+    if not inline and not storage.exists(given):
+        raise DltsError(
+            f'--model-config takes a JSON file, or JSON such as {{"units": 64}}; there is no file {given}'
+        )
     try:
-        config = json.loads(given if given.lstrip().startswith("{") else storage.read_text(given))
+        config = json.loads(given if inline else storage.read_text(given))
     except ValueError as error:
         raise DltsError(f"{given} (--model-config) is not valid JSON: {error}") from error
     if not isinstance(config, dict):
@@ -198,12 +215,18 @@ def read_config(given: str | None) -> dict[str, Any]:
     return config
 
 
-def _parse_index(text: str, bands: Sequence[str]) -> IndexSpec:
+def _parse_index(text: str, have: Sequence[str], chosen: Sequence[str]) -> IndexSpec:
     name, equals, pair = text.partition("=")
     first, comma, second = pair.partition(",")
     if not (name and equals and comma and first and second):
         raise DltsError(f"--index must look like NDVI=NIR,RED; got {text!r}")
-    band_positions(bands, (first, second))
+    band_positions(have, (first, second))
+    left_out = [band for band in dict.fromkeys((first, second)) if band not in chosen]
+    if left_out:
+        raise DltsError(
+            f"--index {text} needs {' and '.join(left_out)}, which --bands leaves out: name all bands of an "
+            "index there"
+        )
     return IndexSpec(name, first, second)
 
 

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from dlts_beam import storage
+from dlts_beam.errors import DltsError
 from dlts_beam.spec.model import SAVED_MODELS
 from trainer.kept import digest_of_kept, keep, kept
 
@@ -160,3 +162,17 @@ def load_checkpoint(path: str, key: str) -> State | None:
         ]
         variables, optimizer = take("variables", meta["variables"]), take("optimizer", meta["optimizer"])
         return State(reached[:-1], reached[-1], variables, optimizer)
+
+
+def are_of_another(paths: Sequence[str], key: str) -> bool:
+    """Whether an interrupted training left such files, and none of them is of the training of that key."""
+    there = [path for path in paths if storage.exists(path)]
+    return bool(there) and all(_is_of_another(path, key) for path in there)
+
+
+def _is_of_another(path: str, key: str) -> bool:
+    try:
+        with kept(path, key, "the training starts") as found:
+            return found is None
+    except DltsError:  # damaged: whoever needs it tells of that
+        return False

@@ -23,7 +23,7 @@ from trainer.folder import REPORT_HTML, ModelFolder
 from trainer.forest import forest_predictions, learned_from
 from trainer.models import branches_of
 from trainer.prepared import observed_steps
-from trainer.progress import CHECKPOINT, Progress, epochs_of, load_checkpoint, set_branches
+from trainer.progress import CHECKPOINT, Progress, are_of_another, epochs_of, load_checkpoint, set_branches
 from trainer.results import (
     Predictions,
     forest_summary,
@@ -78,6 +78,11 @@ def train(args: argparse.Namespace) -> int:
         if load_checkpoint(folder.join(CHECKPOINT), key) is None:
             if folder.is_complete():
                 say(f"the model of an earlier training in {folder.path} is replaced")
+            elif are_of_another([folder.join(name) for name in (CHECKPOINT, FOLDS)], key):
+                say(
+                    f"the unfinished training in {folder.path} had other flags, samples or versions: it is "
+                    "replaced"
+                )
             folder.discard()
         storage.write_text(folder.join(split.SPLITS_CSV), splits_csv)
         fitted, extra = _fit(args, setup, splits, folder, key)

@@ -33,12 +33,13 @@ from trainer.options import (
     read_config,
     sample_groups,
 )
-from trainer.prepared import prepare_samples
+from trainer.prepared import most_steps, prepare_samples
 from trainer.progress import Progress
 from trainer.settings import FitSettings
 from trainer.weights import check_weights, read_quality, sample_weights
 
 Log = Callable[[str], None]
+SERIES_JSON = "series.json"  # of the folder that step 1 writes
 
 
 class UntrainableError(DltsError):
@@ -122,10 +123,12 @@ def make_setup(args: argparse.Namespace) -> Setup:
         raise DltsError(
             f"--time-shift must be below the number of time steps ({steps}); got {settings.time_shift}"
         )
-    if storage.exists(storage.join(args.output_dir, SAMPLES_JSON)):
-        raise DltsError(f"{args.output_dir} is a samples folder: give the model one of its own with -o")
+    for file, kind in ((SAMPLES_JSON, "samples"), (SERIES_JSON, "series")):
+        if storage.exists(storage.join(args.output_dir, file)):
+            raise DltsError(f"{args.output_dir} is a {kind} folder: give the model one of its own with -o")
     storage.check_writable(args.output_dir)
     samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
+    _check_min_valid(samples, preparation)
     quality, trusted = np.ones(len(samples), np.float32), np.ones(len(samples), bool)
     if args.min_quality or args.quality_weights:
         found = read_quality(args.series_dir, samples)
@@ -273,6 +276,16 @@ def check_classes(specs: list[SamplesSpec]) -> None:
     if missing:
         raise DltsError(
             f"no sample is of class {', '.join(missing)}: add samples, or leave the class out of classes.csv"
+        )
+
+
+def _check_min_valid(samples: Samples, preparation: PreparationSpec) -> None:
+    most = most_steps(samples, preparation)
+    if preparation.min_valid > most:
+        which = "time steps" if preparation.timeline is None else "time steps that the timeline uses"
+        raise DltsError(
+            f"--min-valid must be at most the number of {which} ({most}), or every map would be empty; got "
+            f"{preparation.min_valid}"
         )
 
 

@@ -128,8 +128,11 @@ def check_splits(splits: Texts, class_ids: NDArray[np.int64], class_names: Seque
     Raises:
         DltsError: the training part is empty, or a class is missing from a part.
     """
+    lower_quality = "lower --min-quality, " if (splits == UNUSED).any() else ""
     if not (splits == "train").any():
-        raise DltsError("no sample is left for training: lower -v and -t, or check --split-column")
+        raise DltsError(
+            f"no sample is left for training: {lower_quality}lower -v and -t, or check --split-column"
+        )
     for part in SPLITS:
         inside = splits == part
         if not inside.any():
@@ -141,8 +144,8 @@ def check_splits(splits: Texts, class_ids: NDArray[np.int64], class_names: Seque
             told = ", ".join(f"{name} ({totals[class_names.index(name)]} samples in all)" for name in missing)
             raise DltsError(
                 f"the {part} split has no sample of {told}: a class needs samples, and groups, for every "
-                "split; add samples, leave the class out, set -v 0 or -t 0, or choose smaller groups "
-                "(--split-by sample)"
+                f"split; add samples, leave the class out, {lower_quality * (part == 'train')}set -v 0 or "
+                "-t 0, or choose smaller groups (--split-by sample)"
             )
 
 

@@ -98,6 +98,25 @@ def test_arguments_and_status_are_handed_over(monkeypatch: pytest.MonkeyPatch):
     assert seen == ["--keep", "x"]
 
 
+@pytest.mark.parametrize("command", ["train-model", "tune"])
+def test_a_crash_has_a_status_that_no_refusal_has(command: str):
+    module = next(each.module for each in cli.COMMANDS if each.name == command)
+    code = f"""
+import sys, types
+from pipelines import cli
+
+def main(argv):
+    raise MemoryError("no room on the GPU")
+
+sys.modules[{module!r}] = types.SimpleNamespace(main=main)
+sys.argv = ["dlts", {command!r}]
+cli.run()
+"""
+    done = fresh(code)
+    assert done.returncode == 70
+    assert done.stderr.endswith("MemoryError: no room on the GPU\n")
+
+
 def one_flag() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dlts test")
     parser.add_argument("-i", "--input-dir", required=True)

@@ -90,6 +90,10 @@ def test_without_a_gpu_the_cpu_trains() -> None:
     assert devices.replicas == 1
     with pytest.raises(DltsError, match=r"there is no GPU:7 here; there are CPU:0"):
         choose_devices("GPU:7")
+    for wanted in ("foo", "CPU,", "GPU:x"):
+        told = f"--devices takes CPU, GPU, or names such as GPU:0,GPU:1; got {wanted} .there are CPU:0"
+        with pytest.raises(DltsError, match=told):
+            choose_devices(wanted)
     with pytest.raises(DltsError, match=r"CPU:0 is named more than once"):
         choose_devices("cpu,CPU:0")
 

@@ -25,6 +25,10 @@ from trainer.options import (
 from trainer.split import assign_splits
 
 SPEC = make_fake(steps=24).spec
+WRONG_TIMELINES = [
+    "", "a/b/c", "1", "0/10", "0/10/0", "10/0/1", "13-01/02-01/5", "0/inf/16", "0/352/inf", "nan/352/16",
+    "0/1e308/1e-308",
+]  # fmt: skip
 
 
 def test_timelines() -> None:
@@ -34,9 +38,15 @@ def test_timelines() -> None:
     assert parse_timeline("5", "max:b1", SPEC) == Timeline(0.0, 92.0, 5, True, "max", "b1")
 
 
-@pytest.mark.parametrize("text", ["", "a/b/c", "1", "0/10", "0/10/0", "10/0/1", "13-01/02-01/5"])
+@pytest.mark.parametrize("text", WRONG_TIMELINES)
 def test_wrong_timelines(text: str) -> None:
-    with pytest.raises(DltsError, match="--timeline"):
+    with pytest.raises(DltsError, match="--timeline must look like"):
+        parse_timeline(text, "interpolate", SPEC)
+
+
+@pytest.mark.parametrize("text", ["10001", "0/1e12/1"])
+def test_a_timeline_that_no_memory_holds_is_refused(text: str) -> None:
+    with pytest.raises(DltsError, match=f"--timeline {text} has .* time steps: give 10,000 or fewer"):
         parse_timeline(text, "interpolate", SPEC)
 
 
@@ -45,6 +55,10 @@ def test_wrong_composites() -> None:
         parse_timeline(None, "median", SPEC)
     with pytest.raises(DltsError, match="timeline method must be one of"):
         parse_timeline("0/352/16", "mean", SPEC)
+    for composite in ("max", "median:b1"):
+        told = f"--timeline 12 --composite {composite}: a composite by maximum names the band"
+        with pytest.raises(DltsError, match=told):
+            parse_timeline("12", composite, SPEC)
 
 
 def test_preparation_from_flags() -> None:
@@ -57,7 +71,8 @@ def test_preparation_from_flags() -> None:
         (["b1", "b1"], [], None, "b1 is named twice"),
         (None, ["b1=b1,b2"], None, "b1 is named twice"),
         (None, ["ND"], None, "must look like NDVI=NIR,RED"),
-        (["b1"], ["ND=b1,b2"], None, "no band b2"),
+        (["b1"], ["ND=b1,b2"], None, "--index ND=b1,b2 needs b2, which --bands leaves out"),
+        (["b1"], ["ND=b1,b9"], None, "the series has no band b9; it has b1, b2"),
         (None, [], Timeline(0, 16, 3, True, "max", "EVI"), "no such band or index"),
     ):
         with pytest.raises(DltsError, match=text):
@@ -174,3 +189,6 @@ def test_model_config(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text("[1]")
     with pytest.raises(DltsError, match="must hold an object"):
         read_config(str(tmp_path / "c.json"))
+    for given in ("[1,2]", str(tmp_path / "d.json")):
+        with pytest.raises(DltsError, match=r"^--model-config takes a JSON file, or JSON .* no file "):
+            read_config(given)

@@ -18,6 +18,7 @@ from trainer import run, tune
 from trainer.__main__ import main
 from trainer.cli import parse_args
 from trainer.folder import ModelFolder
+from trainer.kept import keep
 from trainer.setup import make_setup, split_samples
 
 
@@ -118,6 +119,31 @@ def test_a_damaged_file_of_folds_is_told(tmp_path: Path, capsys: pytest.CaptureF
     flags = ["-i", str(tmp_path / "s"), "-o", str(tmp_path / "m"), "--model", "mlp", "--folds", "2"]
     assert main(flags) == 1
     assert "folds.npz is damaged: remove it, and the folds start" in capsys.readouterr().err
+
+
+def test_an_unfinished_training_with_other_flags_is_not_replaced_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_fake(tmp_path / "s", make_fake((16, 16)))
+    flags = ["-i", str(tmp_path / "s"), "-o", str(tmp_path / "m"), "--model", "mlp", "-e", "2"]
+    flags += ["--model-config", '{"units": 4}', "--checkpoint-seconds", "0", "--no-random-forest"]
+    line = f"the unfinished training in {tmp_path / 'm'} had other flags, samples or versions: it is replaced"
+
+    def die(*_: object, **__: object) -> None:
+        raise KilledError
+
+    monkeypatch.setattr("trainer.run.export_all", die)
+    for more, told in (((), False), ((), False), (("-v", "0.2"), True), (("-v", "0.2"), False)):
+        with pytest.raises(KilledError):
+            main([*flags, *more])
+        assert (line in capsys.readouterr().out) is told
+    monkeypatch.setattr("trainer.run.cross_validate", die)
+    keep(str(tmp_path / "m" / "folds.npz"), "of another", {}, {})
+    (tmp_path / "m" / "checkpoint.npz").unlink()
+    for more in ((), ("--folds", "2")):
+        with pytest.raises(KilledError):
+            main([*flags, *more])
+        assert line in capsys.readouterr().out
 
 
 def test_what_trains_is_part_of_what_a_checkpoint_and_a_search_are_known_by(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dlts_beam.errors import DltsError
 from tests.trainer.helpers import make_fake, write_fake
 from trainer.__main__ import main
 from trainer.cli import parse_args
@@ -155,3 +156,36 @@ def test_a_class_without_any_quality_is_told_before_anything_is_trained(
     assert "all training samples of class class 1 have a quality of 0" in told.err
     assert "epoch" not in told.out
     assert list(tmp_path.glob("m/*")) == []
+
+
+@pytest.mark.parametrize(("file", "kind"), [("samples.json", "samples"), ("series.json", "series")])
+def test_a_folder_of_an_earlier_step_takes_no_model(tmp_path: Path, file: str, kind: str) -> None:
+    write_fake(tmp_path / "s", make_fake((4, 4)))
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / file).write_text("{}")
+    args = parse_args(["-i", str(tmp_path / "s"), "-o", str(tmp_path / "m"), "--model", "mlp"])
+    with pytest.raises(DltsError, match=f"m is a {kind} folder: give the model one of its own with -o"):
+        make_setup(args)
+
+
+@pytest.mark.parametrize(
+    ("flags", "most", "told"),
+    [
+        ((), 6, "time steps"),
+        # Days 0, 16, ... 80: one step before the first target and one after the last one count.
+        (("--timeline", "20/40/10"), 3, "time steps that the timeline uses"),
+        (("--timeline", "0/40/20", "--composite", "median"), 4, "time steps that the timeline uses"),
+    ],
+)
+def test_no_more_observations_are_needed_than_there_can_be(
+    tmp_path: Path, flags: tuple[str, ...], most: int, told: str
+) -> None:
+    write_fake(tmp_path / "s", make_fake((4, 4), steps=6))
+    given = ["-i", str(tmp_path / "s"), "-o", str(tmp_path / "m"), "--model", "mlp", *flags, "--min-valid"]
+    assert make_setup(parse_args([*given, str(most)])).preparation.min_valid == most
+    with pytest.raises(DltsError) as refused:
+        make_setup(parse_args([*given, str(most + 1)]))
+    assert str(refused.value) == (
+        f"--min-valid must be at most the number of {told} ({most}), or every map would be empty; got "
+        f"{most + 1}"
+    )

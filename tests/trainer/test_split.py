@@ -88,6 +88,13 @@ def test_a_class_missing_from_a_part_is_named() -> None:
         check_splits(np.array(["test"]), np.array([0]), ["forest"])
 
 
+def test_a_least_quality_that_leaves_too_few_for_training_is_named() -> None:
+    for trained, class_ids in (("unused", [0, 1, 0, 1]), ("train", [0, 1, 0, 0])):
+        splits = np.array([trained, "unused", "test", "unused"])
+        with pytest.raises(DltsError, match=r"(no sample is left|train split has no).* lower --min-qual"):
+            check_splits(splits, np.array(class_ids), ["forest", "soy"])
+
+
 @pytest.mark.parametrize(("validation", "test"), [(0.5, 0.5), (-0.1, 0.1), (0.1, 1.0), (float("nan"), 0.1)])
 def test_fractions_are_checked(validation: float, test: float) -> None:
     class_ids, ids = labelled(10, 2)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from dlts_beam.command import CRASHED
 from trainer import __main__ as entry
 from trainer import start
 
@@ -55,5 +56,5 @@ def test_a_crash_has_a_status_that_no_refusal_has(
     monkeypatch.setattr(sys, "argv", ["trainer", "-i", "samples", "-o", "model"])
     with pytest.raises(SystemExit) as left:
         entry.run()
-    assert left.value.code == entry.CRASHED == 70
+    assert left.value.code == CRASHED == 70
     assert capsys.readouterr().err.endswith("MemoryError: no room on the GPU\n")
