@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,20 @@ def test_a_model_that_is_not_there_is_told(folder: Path, named: str) -> None:
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DltsError, match=r"is not a model folder: there is no model\.json"):
         find_saved_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"numerics_version": 99}, "was made with numerics version 99"),
+        ({"smoothing": "savgol"}, "was made by a newer version: it has smoothing"),
+    ],
+)
+def test_a_folder_of_another_version_is_refused(folder: Path, changes: dict[str, object], told: str) -> None:
+    path = folder / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(DltsError, match=rf"^the model spec {path} {told}"):
+        find_saved_model(str(folder))
 
 
 def test_the_digest_is_that_of_the_bytes_and_a_swap_is_refused(folder: Path) -> None:

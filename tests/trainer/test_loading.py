@@ -90,6 +90,29 @@ def test_a_model_file_that_this_keras_computes_otherwise_is_refused(
     assert not (copy / "evaluation").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda raw: raw.update(numerics_version=99), "was made with numerics version 99"),
+        (lambda raw: raw["preparation"].update(smoothing="savgol"), "it has preparation.smoothing, of which"),
+    ],
+)
+def test_a_folder_of_another_version_is_refused(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Any]], None],
+    told: str,
+) -> None:
+    copy = shutil.copytree(trained / "model", tmp_path / "copy")
+    raw = json.loads((copy / "model.json").read_text())
+    change(raw)
+    (copy / "model.json").write_text(json.dumps(raw))
+    assert run("-i", trained / "samples", "-o", copy, "-n") == 1
+    assert told in capsys.readouterr().err
+    assert not (copy / "evaluation").exists()
+
+
 def test_a_hostile_model_file_runs_no_code(trained: Path, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     inputs = keras.Input((6, 1, 1, 2))
