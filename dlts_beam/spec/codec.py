@@ -37,7 +37,7 @@ class JsonSpec:
         place = f" {where}" if where else ""
         try:
             raw = json.loads(text, parse_constant=_refuse_constant)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DltsError(f"the {cls.KIND}{place} is not valid JSON: {error}") from error
         version = raw.get("version") if isinstance(raw, dict) else None
         if version != cls.VERSION:
@@ -47,7 +47,7 @@ class JsonSpec:
             )
         try:
             spec = msgspec.convert(raw, type=cls)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, RecursionError) as error:
             raise DltsError(f"the {cls.KIND}{place} is not valid: {error}") from error
         spec.check_read(raw, place)
         return spec

@@ -107,6 +107,12 @@ def test_digest_of_ignores_the_order_of_keys_only():
     assert len(digest_of(None)) == 64
 
 
+@pytest.mark.parametrize("make", MAKERS)
+def test_json_without_end_is_refused_in_one_sentence(make: Callable[[], JsonSpec]):
+    with pytest.raises(DltsError, match=r" place\.json is not valid JSON: "):
+        type(make()).from_json("[" * 200_000, "place.json")
+
+
 def test_fields_that_reading_lost_are_named():
     raw = {"a": 1, "b": {"c": 2}, "d": [{"e": 3, "f": 4}, {"e": 5}], "g": {"h": {}}}
     known = {"a": 1, "b": {}, "d": ({"e": 3}, {"e": 5}), "i": 6}
