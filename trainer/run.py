@@ -14,6 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from dlts_beam import __version__, storage
+from dlts_beam.model_folder import saved_model_digest
 from dlts_beam.spec import ModelSpec, ServingSpec, digest_of
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL, SAVED_MODELS
 from trainer import evaluate, report, seen, split, statistics
@@ -119,7 +120,7 @@ def _write(
     say(evaluate.table(found))
     if no_forest:
         say(NO_FOREST)
-    serving, digests = export_all(fitted, setup, folder, np.flatnonzero(splits == "train"))
+    serving = export_all(fitted, setup, folder, np.flatnonzero(splits == "train"))
     log_confusion(folder, found, names)
     training = splits == "train"
     wrong = wrong_section(
@@ -139,7 +140,7 @@ def _write(
         _settings_section(args, fitted.reached),
     ]
     write_results(folder, found, setup.spec.classes, part, sections)
-    folder.write_spec(_model_spec(args, setup, fitted, serving, digests, found))
+    folder.write_spec(_model_spec(args, setup, fitted, serving, folder, found))
     for unfinished in (CHECKPOINT, FOLDS):
         storage.remove(folder.join(unfinished))
     say(f"model folder: {folder.path}\nreport: {folder.join(REPORT_HTML)}")
@@ -147,12 +148,11 @@ def _write(
 
 def export_all(
     fitted: Fitted, setup: Setup, folder: ModelFolder, training: NDArray[np.int64]
-) -> tuple[ServingSpec, dict[str, str]]:
-    """Export the three models for step 4, each checked against Keras; returns shapes and digests."""
+) -> ServingSpec:
+    """Export the three models for step 4, each checked against Keras; returns their shapes."""
     branches = branches_of(fitted.model)
     some = training[:: max(1, len(training) // CHECKED_SAMPLES)][:CHECKED_SAMPLES]
     checked = np.asarray(fitted.prepared[some])
-    digests: dict[str, str] = {}
     serving: ServingSpec | None = None
     of_epochs: dict[tuple[int, ...], str] = {}
     for name in SAVED_MODELS:
@@ -163,9 +163,8 @@ def export_all(
             serving = export_serving(fitted.model, setup.architecture, fitted.shape, place, checked)
         else:
             folder.copy_serving(same, name)
-        digests[name] = serving_digest(folder.serving_path(name))
     assert serving is not None
-    return serving, digests
+    return serving
 
 
 def _measure(predictions: Predictions, names: Sequence[str], seed: int, part: str) -> dict[str, Any]:
@@ -213,10 +212,12 @@ def _model_spec(
     setup: Setup,
     fitted: Fitted,
     serving: ServingSpec,
-    digests: dict[str, str],
+    folder: ModelFolder,
     found: dict[str, Any],
 ) -> ModelSpec:
     spec, preparation = setup.spec, fitted.preparation
+    places = {name: folder.serving_path(name) for name in SAVED_MODELS}
+    saved = {name: saved_model_digest(place) for name, place in places.items()}
     summary = ("split", "model", "samples", "overall_accuracy", "kappa", "macro_f1", "random_forest")
     return ModelSpec(
         samples=spec,
@@ -228,7 +229,8 @@ def _model_spec(
         config=setup.config,
         settings=_flags(args),
         serving=serving,
-        serving_sha256=digests,
+        serving_sha256={name: serving_digest(place) for name, place in places.items()},
+        saved_model_sha256={name: digest for name, digest in saved.items() if digest is not None},
         metrics={name: found[name] for name in summary if name in found},
         versions=_versions(),
     )

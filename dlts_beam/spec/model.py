@@ -139,6 +139,8 @@ class ModelSpec(JsonSpec):
         settings: the trainer's own flags.
         serving: shapes of the serving models.
         serving_sha256: digest of each serving model's ONNX bytes, by name (loss, acc, last).
+        saved_model_sha256: digest of all files of each serving model's SavedModel, by name; none in folders
+            of before it was kept.
         metrics: short summary (overall accuracy on the test split and the like).
     """
 
@@ -155,6 +157,7 @@ class ModelSpec(JsonSpec):
     settings: dict[str, Any]
     serving: ServingSpec
     serving_sha256: dict[str, str]
+    saved_model_sha256: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     numerics_version: int = NUMERICS_VERSION
     versions: dict[str, str] = field(default_factory=dict)

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dlts_beam.errors import DltsError
-from dlts_beam.model_folder import find_saved_model, local_saved_model, model_digest, read_onnx
+from dlts_beam.model_folder import (
+    find_saved_model,
+    local_saved_model,
+    model_digest,
+    read_onnx,
+    saved_model_digest,
+)
 from tests.dlts_beam.test_fit_rule import every, series_of
 from tests.fakes import make_model
 
@@ -76,6 +83,26 @@ def test_the_digest_for_tensorflow_covers_every_file(folder: Path) -> None:
     first = model_digest(model, "tensorflow")
     (saved / "b").write_bytes(b"2")
     assert model_digest(model, "tensorflow") != first
+
+
+def test_a_swapped_saved_model_is_refused_where_its_digest_was_kept(folder: Path) -> None:
+    saved = folder / "serving" / "loss" / "saved_model"
+    (saved / "variables").mkdir(parents=True)
+    (saved / "saved_model.pb").write_bytes(b"1")
+    (saved / "variables" / "a").write_bytes(b"2")
+    old = find_saved_model(str(folder))
+    digest = model_digest(old, "tensorflow")
+    assert digest == saved_model_digest(old.serving)
+    kept = replace(old, spec=replace(old.spec, saved_model_sha256={"loss": digest}))
+    assert model_digest(kept, "tensorflow") == digest
+    (saved / "variables" / "a").write_bytes(b"3")
+    assert model_digest(old, "tensorflow") != digest
+    for engine in ("tensorflow", "tfx-bsl"):
+        with pytest.raises(DltsError, match=rf"^{saved} is not the model that model\.json describes"):
+            model_digest(kept, engine)
+    unnamed = replace(old, spec=replace(old.spec, saved_model_sha256={"acc": digest}))
+    with pytest.raises(DltsError, match="is not the model that"):
+        model_digest(unnamed, "tensorflow")
 
 
 CHANGED = "changed while the run was on its way: leave it as it is and run the command again"
