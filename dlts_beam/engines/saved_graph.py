@@ -112,7 +112,8 @@ def _surplus(meta: Any) -> Iterator[str]:
     given = _node(saver.filename_tensor_name)
     if restore is not None and [_node(name) for name in restore.input[:1]] != [given]:
         yield "a reader of other files than its weights"
-    yield from _used_elsewhere(meta, {saving, restoring} - {None}, save, restore)
+    functions = {name for name in (saving, restoring) if name is not None}
+    yield from _used_elsewhere(meta, functions, save, restore)
     if meta.asset_file_def:
         yield "files beside its weights"
     for part in meta.object_graph_def.nodes:
