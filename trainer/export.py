@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from dlts_beam.engines import Engine, load_engine
 from dlts_beam.engines.tensorflow import TensorFlowEngine
 from dlts_beam.errors import DltsError
 from dlts_beam.spec import ServingSpec
+from dlts_beam.spec.model import MODEL_JSON
 from trainer.models import Architecture, ModelShape
 from trainer.serving.generic import convert_model
 from trainer.serving.saved_model import export_saved_model
@@ -23,6 +24,8 @@ from trainer.serving.strips import serving_spec
 if TYPE_CHECKING:
     import keras
     import onnx
+
+    from trainer.layers import Standardise
 
 MODEL_ONNX = "model.onnx"
 TOLERANCE = 1e-4
@@ -115,8 +118,21 @@ def check_loaded(
     Another version of Keras may read a file without complaint and compute something else.
 
     Raises:
-        DltsError: if the largest difference of a probability is above 1e-4, or one is NaN.
+        DltsError: if the largest difference of a probability is above 1e-4, or one is NaN, or it is a model
+            of another kind.
     """
+    wanted = ((None, spec.time_steps, spec.patch, spec.patch, spec.bands), (None, spec.classes))
+    shapes = _shapes(model)
+    if shapes != wanted or _standardise(model, spec.bands) is None:
+        found = "has no layer that standardises the bands"
+        if shapes is None:
+            found = "has no single input and output"
+        elif shapes != wanted:
+            found = f"takes {shapes[0]} and gives {shapes[1]}"
+        raise DltsError(
+            f"{path} is not the model that {MODEL_JSON} describes, which takes {wanted[0]}, standardises "
+            f"it and gives {wanted[1]}: it {found}; restore the folder, or train again"
+        )
     worst, what = _largest_difference(model, load_engine(folder, spec, "onnx"), spec, samples)
     if not worst <= TOLERANCE:
         raise DltsError(
@@ -124,6 +140,24 @@ def check_loaded(
             f"{what} from those of {storage.join(folder, MODEL_ONNX)}; it was changed, or this Keras is too "
             "far from the one that wrote it: restore the folder, or train again"
         )
+
+
+def _shapes(model: keras.Model) -> tuple[Any, Any] | None:
+    """Shapes of input and output; None where a stranger's model has none."""
+    try:
+        return tuple(model.input_shape), tuple(model.output_shape)
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _standardise(model: keras.Model, bands: int) -> Standardise | None:
+    """The layer of the model that knows mean and scale of so many bands."""
+    from trainer.layers import Standardise
+
+    for layer in model._flatten_layers():
+        if isinstance(layer, Standardise) and layer.built and layer.mean.shape[-1] == bands:
+            return layer
+    return None
 
 
 def _largest_difference(
@@ -165,10 +199,9 @@ def _check_strips(
     model: keras.Model, spec: ServingSpec, samples: NDArray[np.float32] | None
 ) -> Iterator[tuple[Strip, NDArray[np.intp], str]]:
     """Strips, the output columns to compare, and a name for them."""
-    from trainer.layers import Standardise
-
     generator = np.random.default_rng(0)
-    layer = next(layer for layer in model._flatten_layers() if isinstance(layer, Standardise))
+    layer = _standardise(model, spec.bands)
+    assert layer is not None  # every architecture of ours has one
     mean, scale = (np.asarray(weight) for weight in layer.get_weights()[2:])
     if layer.per_step:
         mean, scale = mean.mean(axis=(0, 1, 2)), scale.mean(axis=(0, 1, 2))
