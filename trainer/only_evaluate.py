@@ -23,7 +23,7 @@ from trainer.options import blocks_caution, prepared_days, sample_groups
 from trainer.prepared import prepare_samples
 from trainer.results import measured, predict_samples, write_results, wrong_section
 from trainer.run import CHECKED_SAMPLES
-from trainer.seen import seen
+from trainer.seen import seen, table_digest
 from trainer.setup import say
 
 
@@ -45,7 +45,7 @@ def evaluate_only(args: argparse.Namespace) -> int:
     for spec, path in zip(specs, args.series_dir, strict=True):
         check_fit(spec, model_spec, path, args.date_tolerance)
     samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
-    chosen, part, elsewhen = _choose(samples, folder)
+    chosen, part, elsewhen = _choose(samples, folder, model_spec.splits_sha256)
     cautions = []
     if elsewhen:
         cautions.append(
@@ -96,8 +96,13 @@ def evaluate_only(args: argparse.Namespace) -> int:
     return 0
 
 
-def _choose(samples: Samples, folder: ModelFolder) -> tuple[NDArray[np.bool_], str, int]:
+def _choose(
+    samples: Samples, folder: ModelFolder, digest: str | None = None
+) -> tuple[NDArray[np.bool_], str, int]:
     """Which samples are measured, bool (n,).
+
+    Args:
+        digest: of the ``splits.csv`` of the training; None where an older version did not keep it.
 
     Returns:
         These; what they are (``test``, of a model that has a test split; ``new``, all of them to a model
@@ -105,10 +110,16 @@ def _choose(samples: Samples, folder: ModelFolder) -> tuple[NDArray[np.bool_], s
         other seasons.
 
     Raises:
-        DltsError: none is left.
+        DltsError: none is left, or the table of what the model has seen is not that of its training.
     """
     path = folder.join(split.SPLITS_CSV)
-    lines = split.from_csv(storage.read_text(path), path)
+    table = storage.read_text(path)
+    if digest is not None and table_digest(table) != digest:
+        raise DltsError(
+            f"{path} is not the one that the training wrote, so that nobody knows which samples the model "
+            "has seen: restore it, or train the model again"
+        )
+    lines = split.from_csv(table, path)
     known = seen(lines, samples, path)
     tested = any(line.split == "test" for line in lines)
     chosen = ~known.used if tested else np.ones(len(samples), bool)

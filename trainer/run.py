@@ -231,6 +231,7 @@ def _model_spec(
         serving=serving,
         serving_sha256={name: serving_digest(place) for name, place in places.items()},
         saved_model_sha256={name: digest for name, digest in saved.items() if digest is not None},
+        splits_sha256=seen.table_digest(storage.read_text(folder.join(split.SPLITS_CSV))),
         metrics={name: found[name] for name in summary if name in found},
         versions=_versions(),
     )

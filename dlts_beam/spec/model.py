@@ -141,6 +141,7 @@ class ModelSpec(JsonSpec):
         serving_sha256: digest of each serving model's ONNX bytes, by name (loss, acc, last).
         saved_model_sha256: digest of all files of each serving model's SavedModel, by name; none in folders
             of before it was kept.
+        splits_sha256: digest of ``splits.csv``; none in folders of before it was kept.
         metrics: short summary (overall accuracy on the test split and the like).
     """
 
@@ -158,6 +159,7 @@ class ModelSpec(JsonSpec):
     serving: ServingSpec
     serving_sha256: dict[str, str]
     saved_model_sha256: dict[str, str] = field(default_factory=dict)
+    splits_sha256: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     numerics_version: int = NUMERICS_VERSION
     versions: dict[str, str] = field(default_factory=dict)
