@@ -12,7 +12,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.fit_rule import DATE_TOLERANCE
 from dlts_beam.spec import ModelSpec, SamplesSpec
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL
-from trainer import evaluate, report, split
+from trainer import cautions, evaluate, report, split
 from trainer.cli import SPLIT_BY
 from trainer.dataset import Samples, check_agreement, read_samples, read_spec
 from trainer.dates import dates_problem
@@ -46,21 +46,28 @@ def evaluate_only(args: argparse.Namespace) -> int:
         check_fit(spec, model_spec, path, args.date_tolerance)
     samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
     chosen, part, elsewhen = _choose(samples, folder, model_spec.splits_sha256)
-    cautions = []
+    told = []
     if elsewhen:
-        cautions.append(
+        told.append(
             f"{elsewhen} of the measured samples lie on pixels that the model was trained on in another "
             "season: the figures may flatter"
         )
-        say(f"caution: {cautions[0]}")
+        say(f"caution: {told[0]}")
+    few = cautions.unobserved(samples, model_spec.preparation, chosen)
+    if few is not None:
+        say(f"warning: {few}")
     prepared = prepare_samples(samples, model_spec.preparation)
+    cloudy = cautions.clouds(prepared, chosen)
+    if cloudy is not None:
+        told.append(cloudy)
+        say(f"warning: {cloudy}")
     model = folder.load_model(DEFAULT_SAVED_MODEL)
     path, served = folder.model_path(DEFAULT_SAVED_MODEL), folder.serving_path(DEFAULT_SAVED_MODEL)
     check_loaded(model, path, served, model_spec.serving, prepared[:CHECKED_SAMPLES])
     groups, by = _groups(samples, args.split_by, model_spec)
     apart = blocks_caution(samples, by)
     if apart is not None:
-        cautions.append(apart)
+        told.append(apart)
         say(f"caution: {apart}")
     predictions = predict_samples(model, prepared, samples, np.flatnonzero(chosen), groups)
     found = measured(
@@ -77,7 +84,7 @@ def evaluate_only(args: argparse.Namespace) -> int:
     say(evaluate.table(found))
     inside = ModelFolder(folder.join(EVALUATION))
     sections = [
-        *(report.note(f"{told}.") for told in cautions),
+        *(report.note(f"{sentence}.") for sentence in told),
         wrong_section(
             predictions,
             samples,

@@ -17,13 +17,12 @@ from dlts_beam import __version__, storage
 from dlts_beam.model_folder import saved_model_digest
 from dlts_beam.spec import ModelSpec, ServingSpec, digest_of
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL, SAVED_MODELS
-from trainer import evaluate, report, seen, split, statistics
+from trainer import cautions, evaluate, report, seen, split
 from trainer.crossval import FOLDS, check_folds, cross_validate
 from trainer.export import export_serving, serving_digest
 from trainer.folder import REPORT_HTML, ModelFolder
 from trainer.forest import forest_predictions
 from trainer.models import branches_of
-from trainer.prepared import observed_steps
 from trainer.progress import CHECKPOINT, Progress, epochs_of, load_checkpoint, set_branches
 from trainer.results import (
     Predictions,
@@ -59,7 +58,9 @@ def train(args: argparse.Namespace) -> int:
     samples, names = setup.samples, setup.spec.classes.names
     splits = split_samples(setup, args)
     say(split.table(splits, samples.class_ids, names))
-    _warn_of_unobserved(setup)
+    few = cautions.unobserved(samples, setup.preparation)
+    if few is not None:
+        say(f"warning: {few}")
     if args.folds or args.leave_out:
         check_folds(setup, args)
     check_buildable(setup)
@@ -123,6 +124,9 @@ def _write(
     serving = export_all(fitted, setup, folder, np.flatnonzero(splits == "train"))
     log_confusion(folder, found, names)
     training = splits == "train"
+    cloudy = cautions.clouds(fitted.prepared, training)
+    if cloudy is not None:
+        say(f"warning: {cloudy}")
     wrong = wrong_section(
         predictions,
         samples,
@@ -133,7 +137,7 @@ def _write(
         setup.spec.classes,
     )
     sections = [
-        *_cloud_note(fitted, training),
+        *([] if cloudy is None else [report.note(f"{cloudy}.")]),
         *([report.section("Random forest", f"<p>{NO_FOREST}.</p>")] if no_forest else []),
         wrong,
         history_section(fitted.reached),
@@ -182,29 +186,6 @@ def _forest_beside(
         fitted.prepared, samples.class_ids, np.flatnonzero(known), predictions.places
     )
     return forest_summary(measured(predictions.truth, forest, predictions.groups, names, setup.settings.seed))
-
-
-def _cloud_note(fitted: Fitted, training: NDArray[np.bool_]) -> list[str]:
-    """A note for the report, and a line on the terminal, where clouds seem to be in the series."""
-    share = statistics.spike_share(fitted.prepared, training)
-    if share <= statistics.UNMASKED_SPIKES:
-        return []
-    told = (
-        f"{share:.0%} of the values stand out against the dates before and after: the series look as if "
-        "clouds were left in; mask them when the series is made (mask band, valid range, nodata)"
-    )
-    say(f"warning: {told}")
-    return [report.note(told[0].upper() + told[1:] + ".")]
-
-
-def _warn_of_unobserved(setup: Setup) -> None:
-    least = setup.preparation.min_valid
-    few = int((observed_steps(setup.samples, setup.preparation) < least).sum())
-    if few:
-        say(
-            f"warning: {few} samples are observed at fewer than {least} time steps; they take the training "
-            "mean (in a map such pixels are nodata)"
-        )
 
 
 def _model_spec(

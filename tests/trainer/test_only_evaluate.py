@@ -79,6 +79,22 @@ def test_a_table_of_splits_that_lacks_samples_is_refused(
     assert told in capsys.readouterr().err
 
 
+def test_clouds_and_unobserved_samples_are_told_as_in_training(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = make_fake((30, 30), seed=9)
+    fake.stored[:] = 1000 + 100 * np.arange(6)[:, None, None, None]
+    cloudy = make_fake((30, 30), seed=9)
+    cloudy.stored[::2, 2] = 8000
+    cloudy.valid[:2] = False
+    told = ("the series look as if clouds were left in", "2 samples are observed at fewer than 1 time steps")
+    for name, made, warned in (("clear", fake, False), ("cloudy", cloudy, True)):
+        assert run("-i", write_fake(tmp_path / name, made), "-o", trained / "model", "-n") == 0
+        out = capsys.readouterr().out
+        assert [sentence in out for sentence in told] == [warned, warned]
+        assert (told[0] in evaluation(trained)[1]) == warned
+
+
 def test_worst_samples_are_shown_where_a_class_has_no_sample(trained: Path, tmp_path: Path) -> None:
     fake = make_fake((30, 30), seed=9)
     keep = fake.class_ids == 0
