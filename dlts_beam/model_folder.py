@@ -77,22 +77,27 @@ def model_digest(model: SavedModel, engine: str) -> str:
     """SHA-256 of the bytes that the engine loads.
 
     Raises:
-        DltsError: they are missing, or the ONNX model is not the one that ``model.json`` describes.
+        DltsError: they are missing, or not those that ``model.json`` describes.
     """
     onnx = storage.join(model.serving, MODEL_ONNX)
     if engine == "onnx":
         digest = hashlib.sha256(storage.read_bytes(onnx)).hexdigest()
         if digest != model.spec.serving_sha256[model.name]:
-            raise DltsError(
-                f"{onnx} is not the model that {MODEL_JSON} describes: it was damaged or replaced after"
-                " the training; restore it, or train the model again"
-            )
+            raise _replaced(onnx)
         return digest
     folder = storage.join(model.serving, SAVED_MODEL)
-    found = _folder_digest(folder)
+    found = saved_model_digest(model.serving)
     if found is None:
         raise DltsError(f"the engine {engine} needs {folder}, and it is not there: export the model again")
+    kept = model.spec.saved_model_sha256  # none in folders of before it was kept
+    if kept and found != kept.get(model.name):
+        raise _replaced(folder)
     return found
+
+
+def saved_model_digest(serving: str) -> str | None:
+    """SHA-256 (hex) of all files, by name, of the SavedModel in a serving folder; None without one."""
+    return _folder_digest(storage.join(serving, SAVED_MODEL))
 
 
 def read_onnx(serving: str, digest: str | None = None) -> bytes:
@@ -149,6 +154,13 @@ def _folder_digest(folder: str, each: Callable[[str, bytes], None] | None = None
         if each is not None:
             each(name, content)
     return digest.hexdigest() if files else None
+
+
+def _replaced(path: str) -> DltsError:
+    return DltsError(
+        f"{path} is not the model that {MODEL_JSON} describes: it was damaged or replaced after the training;"
+        " restore it, or train the model again"
+    )
 
 
 def _changed(path: str) -> DltsError:

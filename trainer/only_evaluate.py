@@ -12,7 +12,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.fit_rule import DATE_TOLERANCE
 from dlts_beam.spec import ModelSpec, SamplesSpec
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL
-from trainer import evaluate, report, split
+from trainer import cautions, evaluate, report, split
 from trainer.cli import SPLIT_BY
 from trainer.dataset import Samples, check_agreement, read_samples, read_spec
 from trainer.dates import dates_problem
@@ -23,7 +23,7 @@ from trainer.options import blocks_caution, prepared_days, sample_groups
 from trainer.prepared import prepare_samples
 from trainer.results import measured, predict_samples, write_results, wrong_section
 from trainer.run import CHECKED_SAMPLES
-from trainer.seen import seen
+from trainer.seen import seen, table_digest
 from trainer.setup import say
 
 
@@ -45,22 +45,29 @@ def evaluate_only(args: argparse.Namespace) -> int:
     for spec, path in zip(specs, args.series_dir, strict=True):
         check_fit(spec, model_spec, path, args.date_tolerance)
     samples = read_samples(args.series_dir, centre=not architecture.needs_patch)
-    chosen, part, elsewhen = _choose(samples, folder)
-    cautions = []
+    chosen, part, elsewhen = _choose(samples, folder, model_spec.splits_sha256)
+    told = []
     if elsewhen:
-        cautions.append(
+        told.append(
             f"{elsewhen} of the measured samples lie on pixels that the model was trained on in another "
             "season: the figures may flatter"
         )
-        say(f"caution: {cautions[0]}")
+        say(f"caution: {told[0]}")
+    few = cautions.unobserved(samples, model_spec.preparation, chosen)
+    if few is not None:
+        say(f"warning: {few}")
     prepared = prepare_samples(samples, model_spec.preparation)
+    cloudy = cautions.clouds(prepared, chosen)
+    if cloudy is not None:
+        told.append(cloudy)
+        say(f"warning: {cloudy}")
     model = folder.load_model(DEFAULT_SAVED_MODEL)
     path, served = folder.model_path(DEFAULT_SAVED_MODEL), folder.serving_path(DEFAULT_SAVED_MODEL)
     check_loaded(model, path, served, model_spec.serving, prepared[:CHECKED_SAMPLES])
     groups, by = _groups(samples, args.split_by, model_spec)
     apart = blocks_caution(samples, by)
     if apart is not None:
-        cautions.append(apart)
+        told.append(apart)
         say(f"caution: {apart}")
     predictions = predict_samples(model, prepared, samples, np.flatnonzero(chosen), groups)
     found = measured(
@@ -77,7 +84,7 @@ def evaluate_only(args: argparse.Namespace) -> int:
     say(evaluate.table(found))
     inside = ModelFolder(folder.join(EVALUATION))
     sections = [
-        *(report.note(f"{told}.") for told in cautions),
+        *(report.note(f"{sentence}.") for sentence in told),
         wrong_section(
             predictions,
             samples,
@@ -96,8 +103,13 @@ def evaluate_only(args: argparse.Namespace) -> int:
     return 0
 
 
-def _choose(samples: Samples, folder: ModelFolder) -> tuple[NDArray[np.bool_], str, int]:
+def _choose(
+    samples: Samples, folder: ModelFolder, digest: str | None = None
+) -> tuple[NDArray[np.bool_], str, int]:
     """Which samples are measured, bool (n,).
+
+    Args:
+        digest: of the ``splits.csv`` of the training; None where an older version did not keep it.
 
     Returns:
         These; what they are (``test``, of a model that has a test split; ``new``, all of them to a model
@@ -105,10 +117,16 @@ def _choose(samples: Samples, folder: ModelFolder) -> tuple[NDArray[np.bool_], s
         other seasons.
 
     Raises:
-        DltsError: none is left.
+        DltsError: none is left, or the table of what the model has seen is not that of its training.
     """
     path = folder.join(split.SPLITS_CSV)
-    lines = split.from_csv(storage.read_text(path), path)
+    table = storage.read_text(path)
+    if digest is not None and table_digest(table) != digest:
+        raise DltsError(
+            f"{path} is not the one that the training wrote, so that nobody knows which samples the model "
+            "has seen: restore it, or train the model again"
+        )
+    lines = split.from_csv(table, path)
     known = seen(lines, samples, path)
     tested = any(line.split == "test" for line in lines)
     chosen = ~known.used if tested else np.ones(len(samples), bool)

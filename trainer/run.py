@@ -14,15 +14,15 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from dlts_beam import __version__, storage
+from dlts_beam.model_folder import saved_model_digest
 from dlts_beam.spec import ModelSpec, ServingSpec, digest_of
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL, SAVED_MODELS
-from trainer import evaluate, report, seen, split, statistics
+from trainer import cautions, evaluate, report, seen, split
 from trainer.crossval import FOLDS, check_folds, cross_validate
 from trainer.export import export_serving, serving_digest
 from trainer.folder import REPORT_HTML, ModelFolder
 from trainer.forest import forest_predictions, learned_from
 from trainer.models import branches_of
-from trainer.prepared import observed_steps
 from trainer.progress import CHECKPOINT, Progress, are_of_another, epochs_of, load_checkpoint, set_branches
 from trainer.results import (
     Predictions,
@@ -62,7 +62,9 @@ def train(args: argparse.Namespace) -> int:
     samples, names = setup.samples, setup.spec.classes.names
     splits = split_samples(setup, args)
     say(split.table(splits, samples.class_ids, names))
-    _warn_of_unobserved(setup)
+    few = cautions.unobserved(samples, setup.preparation)
+    if few is not None:
+        say(f"warning: {few}")
     if args.folds or args.leave_out:
         check_folds(setup, args)
     check_buildable(setup)
@@ -129,9 +131,12 @@ def _write(
     say(evaluate.table(found))
     if no_forest:
         say(NO_FOREST)
-    serving, digests = export_all(fitted, setup, folder, np.flatnonzero(splits == "train"))
+    serving = export_all(fitted, setup, folder, np.flatnonzero(splits == "train"))
     log_confusion(folder, found, names)
     training = splits == "train"
+    cloudy = cautions.clouds(fitted.prepared, training)
+    if cloudy is not None:
+        say(f"warning: {cloudy}")
     wrong = wrong_section(
         predictions,
         samples,
@@ -142,14 +147,14 @@ def _write(
         setup.spec.classes,
     )
     sections = [
-        *_cloud_note(fitted, training),
+        *([] if cloudy is None else [report.note(f"{cloudy}.")]),
         *([report.section("Random forest", f"<p>{NO_FOREST}.</p>")] if no_forest else []),
         wrong,
         history_section(fitted.reached, int(training.sum())),
         _settings_section(args, fitted.reached),
     ]
     write_results(folder, found, setup.spec.classes, part, sections)
-    folder.write_spec(_model_spec(args, setup, fitted, serving, digests, found))
+    folder.write_spec(_model_spec(args, setup, fitted, serving, folder, found))
     for unfinished in (CHECKPOINT, FOLDS):
         storage.remove(folder.join(unfinished))
     say(f"model folder: {folder.path}\nreport: {folder.join(REPORT_HTML)}")
@@ -157,12 +162,11 @@ def _write(
 
 def export_all(
     fitted: Fitted, setup: Setup, folder: ModelFolder, training: NDArray[np.int64]
-) -> tuple[ServingSpec, dict[str, str]]:
-    """Export the three models for step 4, each checked against Keras; returns shapes and digests."""
+) -> ServingSpec:
+    """Export the three models for step 4, each checked against Keras; returns their shapes."""
     branches = branches_of(fitted.model)
     some = training[:: max(1, len(training) // CHECKED_SAMPLES)][:CHECKED_SAMPLES]
     checked = np.asarray(fitted.prepared[some])
-    digests: dict[str, str] = {}
     serving: ServingSpec | None = None
     of_epochs: dict[tuple[int, ...], str] = {}
     for name in SAVED_MODELS:
@@ -173,9 +177,8 @@ def export_all(
             serving = export_serving(fitted.model, setup.architecture, fitted.shape, place, checked)
         else:
             folder.copy_serving(same, name)
-        digests[name] = serving_digest(folder.serving_path(name))
     assert serving is not None
-    return serving, digests
+    return serving
 
 
 def _measure(predictions: Predictions, names: Sequence[str], seed: int, part: str) -> dict[str, Any]:
@@ -194,38 +197,17 @@ def _forest_beside(
     return forest_summary(found, learned_from(len(known)))
 
 
-def _cloud_note(fitted: Fitted, training: NDArray[np.bool_]) -> list[str]:
-    """A note for the report, and a line on the terminal, where clouds seem to be in the series."""
-    share = statistics.spike_share(fitted.prepared, training)
-    if share <= statistics.UNMASKED_SPIKES:
-        return []
-    told = (
-        f"{share:.0%} of the values stand out against the dates before and after: the series look as if "
-        "clouds were left in; mask them when the series is made (mask band, valid range, nodata)"
-    )
-    say(f"warning: {told}")
-    return [report.note(told[0].upper() + told[1:] + ".")]
-
-
-def _warn_of_unobserved(setup: Setup) -> None:
-    least = setup.preparation.min_valid
-    few = int((observed_steps(setup.samples, setup.preparation) < least).sum())
-    if few:
-        say(
-            f"warning: {few} samples are observed at fewer than {least} time steps; they take the training "
-            "mean (in a map such pixels are nodata)"
-        )
-
-
 def _model_spec(
     args: argparse.Namespace,
     setup: Setup,
     fitted: Fitted,
     serving: ServingSpec,
-    digests: dict[str, str],
+    folder: ModelFolder,
     found: dict[str, Any],
 ) -> ModelSpec:
     spec, preparation = setup.spec, fitted.preparation
+    places = {name: folder.serving_path(name) for name in SAVED_MODELS}
+    saved = {name: saved_model_digest(place) for name, place in places.items()}
     summary = ("split", "model", "samples", "overall_accuracy", "kappa", "macro_f1", "random_forest")
     return ModelSpec(
         samples=spec,
@@ -237,7 +219,9 @@ def _model_spec(
         config=setup.config,
         settings=_flags(args),
         serving=serving,
-        serving_sha256=digests,
+        serving_sha256={name: serving_digest(place) for name, place in places.items()},
+        saved_model_sha256={name: digest for name, digest in saved.items() if digest is not None},
+        splits_sha256=seen.table_digest(storage.read_text(folder.join(split.SPLITS_CSV))),
         metrics={name: found[name] for name in summary if name in found},
         versions=_versions(),
     )

@@ -8,6 +8,7 @@ there are is told.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,11 @@ def splits_table(samples: Samples, splits: NDArray[np.str_], class_names: Sequen
     """``splits.csv`` of a training."""
     classes = [class_names[k] for k in samples.class_ids.tolist()]
     return split.to_csv(samples.ids, splits, classes, sample_groups(samples, "sample"), seasons(samples))
+
+
+def table_digest(text: str) -> str:
+    """SHA-256 (hex) of a ``splits.csv``, which `dlts_beam.spec.ModelSpec` keeps."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def seasons(samples: Samples) -> list[split.Season | None]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlts_beam import storage
+from dlts_beam.engines.saved_graph import GRAPH, read_graph
 from dlts_beam.engines.strips import checked_strip
 from dlts_beam.errors import DltsError
 from dlts_beam.model_folder import SAVED_MODEL, local_saved_model
@@ -38,16 +39,17 @@ class TensorFlowEngine:
 
         Raises:
             DltsError: if TensorFlow is not installed, or the model is missing, broken, of other
-            shapes, or not that of the digest.
+            shapes, not that of the digest, or does more than computing (`read_graph`).
         """
         tf = _import()
         _set_up(tf, threads, gpu)
         endpoint = GPU_ENDPOINT if gpu else ENDPOINT
         path = storage.join(folder, SAVED_MODEL)
-        if not storage.exists(storage.join(path, "saved_model.pb")):
+        if not storage.exists(storage.join(path, GRAPH)):
             raise DltsError(f"there is no SavedModel in {path}: export the model again, or use --engine onnx")
         try:
             with local_saved_model(folder, digest) as local:
+                read_graph(local, path)
                 self._loaded = tf.saved_model.load(local)
             self._serve = getattr(self._loaded, endpoint)
         except (OSError, AttributeError, ValueError, IndexError, tf.errors.OpError) as error:
@@ -71,6 +73,11 @@ class TensorFlowEngine:
     def predict(self, strip: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.predict`."""
         return np.asarray(self._serve(self._tensor(checked_strip(strip, self.spec))))
+
+    def predict_bytes(self, strip: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same through the endpoint that tfx-bsl feeds, on the CPU: what an export compares."""
+        request = checked_strip(strip, self.spec).astype("<f4", copy=False).tobytes()
+        return np.asarray(self._loaded.serve_bytes(self._tensor([request])))[0]
 
 
 def find_gpus() -> list[str]:

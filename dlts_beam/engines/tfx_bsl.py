@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlts_beam import storage
+from dlts_beam.engines.saved_graph import read_graph
 from dlts_beam.engines.strips import checked_strip
 from dlts_beam.errors import DltsError
 from dlts_beam.model_folder import SAVED_MODEL, local_saved_model
@@ -26,7 +27,8 @@ def create_handler(folder: str, spec: ServingSpec) -> Any:
     """tfx-bsl's ``CreateModelHandler`` for a serving folder: requests in, PredictionLogs out, one by one.
 
     Raises:
-        DltsError: if tfx-bsl is not installed, or the SavedModel is missing, broken or of other shapes.
+        DltsError: if tfx-bsl is not installed, or the SavedModel is missing, broken, of other shapes, or does
+        more than computing (`read_graph`).
     """
     for name, value in _SESSION.items():
         os.environ[name] = value
@@ -84,17 +86,11 @@ def load_session(load: Callable[[], Any], path: str) -> Any:
 
 def _check_shapes(path: str, spec: ServingSpec) -> None:
     """Both endpoints must be there, with the shapes of the spec: in a session it is too late to tell."""
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    graph = storage.join(path, "saved_model.pb")
-    if not storage.exists(graph):
-        raise DltsError(f"there is no SavedModel in {path}: export the model again, or use --engine onnx")
+    meta = read_graph(path)
     try:
-        (meta,) = SavedModel.FromString(storage.read_bytes(graph)).meta_graphs
         (given,) = meta.signature_def[NUMBERS].inputs.values()
         (answer,) = meta.signature_def[BYTES].outputs.values()
-    except (DecodeError, ValueError) as error:
+    except ValueError as error:
         raise DltsError(f"tfx-bsl cannot serve the SavedModel {path}: export the model again") from error
     shapes = [tuple(int(side.size) for side in found.tensor_shape.dim) for found in (given, answer)]
     wanted = [spec.strip_shape, (1, spec.batch, spec.classes)]

@@ -37,7 +37,7 @@ class JsonSpec:
         place = f" {where}" if where else ""
         try:
             raw = json.loads(text, parse_constant=_refuse_constant)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DltsError(f"the {cls.KIND}{place} is not valid JSON: {error}") from error
         version = raw.get("version") if isinstance(raw, dict) else None
         if version != cls.VERSION:
@@ -46,9 +46,22 @@ class JsonSpec:
                 f" {cls.VERSION}: make it again with this version"
             )
         try:
-            return msgspec.convert(raw, type=cls)
-        except msgspec.ValidationError as error:
+            spec = msgspec.convert(raw, type=cls)
+        except (msgspec.ValidationError, RecursionError) as error:
             raise DltsError(f"the {cls.KIND}{place} is not valid: {error}") from error
+        spec.check_read(raw, place)
+        return spec
+
+    def check_read(self, raw: dict[str, Any], place: str) -> None:
+        """What a kind of file must hold beyond its types: here nothing.
+
+        Args:
+            raw: the JSON object as it was read.
+            place: the file after a space, for the sentence; empty where it has no name.
+
+        Raises:
+            DltsError: the file must not be used.
+        """
 
     def canonical(self) -> Self:
         """The spec as it comes back from its own JSON: 1 is 1.0 where the field is a float."""
@@ -57,6 +70,26 @@ class JsonSpec:
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, as 64 hex digits: the same before and after a round trip."""
         return hashlib.sha256(self.canonical().to_json().encode()).hexdigest()
+
+
+def unknown_fields(raw: Any, known: Any, inside: str = "") -> list[str]:
+    """Dotted names of the fields in ``raw`` that reading lost: those that are not in ``known``.
+
+    Args:
+        raw: a JSON value as it was read.
+        known: the same as it would be written again, defaults included.
+        inside: name of the value in the file.
+    """
+    if isinstance(raw, dict) and isinstance(known, dict):
+        names = [(f"{inside}.{key}" if inside else key, key) for key in raw]
+        lost = [name for name, key in names if key not in known]
+        kept = [(name, raw[key], known[key]) for name, key in names if key in known]
+    elif isinstance(raw, list) and isinstance(known, list | tuple):
+        lost = []
+        kept = [(f"{inside}[{k}]", *pair) for k, pair in enumerate(zip(raw, known, strict=False))]
+    else:
+        return []
+    return lost + [name for part in kept for name in unknown_fields(part[1], part[2], part[0])]
 
 
 def _refuse_constant(name: str) -> float:

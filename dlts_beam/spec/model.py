@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import msgspec
+
+from dlts_beam.errors import DltsError
 from dlts_beam.spec.classes import ClassTable
-from dlts_beam.spec.codec import JsonSpec
+from dlts_beam.spec.codec import JsonSpec, unknown_fields
 from dlts_beam.spec.samples import SamplesSpec
 from dlts_beam.spec.series import Band, TimeStep
 
 MODEL_JSON = "model.json"
 # Raised only when the numbers that a serving model or the preparation gives for the same input change, or
-# which pixels get a class. 2: observations that a timeline leaves out no longer count for ``min_valid``.
+# which pixels get a class. 2: observations that a timeline leaves out no longer count for ``min_valid``, so
+# that models without a timeline give what they gave (`ModelSpec.check_read`).
 NUMERICS_VERSION = 2
 SAVED_MODELS = ("last", "acc", "loss")  # <name>_model.keras and serving/<name>/
 DEFAULT_SAVED_MODEL = "loss"
@@ -125,6 +129,8 @@ class ServingSpec:
 class ModelSpec(JsonSpec):
     """All that step 4 must know of a model folder, and all that its maker did.
 
+    Whoever reads one has a model that this version computes as the one that made it did: see `check_read`.
+
     Attributes:
         samples: spec of the (first) samples folder it was trained on.
         steps: time steps of the model's input before any timeline (for the fit rule).
@@ -133,6 +139,9 @@ class ModelSpec(JsonSpec):
         settings: the trainer's own flags.
         serving: shapes of the serving models.
         serving_sha256: digest of each serving model's ONNX bytes, by name (loss, acc, last).
+        saved_model_sha256: digest of all files of each serving model's SavedModel, by name; none in folders
+            of before it was kept.
+        splits_sha256: digest of ``splits.csv``; none in folders of before it was kept.
         metrics: short summary (overall accuracy on the test split and the like).
     """
 
@@ -149,6 +158,8 @@ class ModelSpec(JsonSpec):
     settings: dict[str, Any]
     serving: ServingSpec
     serving_sha256: dict[str, str]
+    saved_model_sha256: dict[str, str] = field(default_factory=dict)
+    splits_sha256: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     numerics_version: int = NUMERICS_VERSION
     versions: dict[str, str] = field(default_factory=dict)
@@ -161,4 +172,34 @@ class ModelSpec(JsonSpec):
             raise ValueError(
                 f"the preparation makes {len(self.preparation.names)} bands,"
                 f" but the serving model takes {self.serving.bands}"
+            )
+
+    def check_read(self, raw: dict[str, Any], place: str) -> None:
+        """This version computes the same numbers from the folder as the version that made it.
+
+        A file always says with which numerics it was made, so one that does not was not written by us.
+
+        Raises:
+            DltsError: the numerics were others, or the file has fields of which nothing is known here.
+        """
+        told = f"the {self.KIND}{place}"
+        if "numerics_version" not in raw:
+            raise DltsError(
+                f"{told} does not say with which numerics_version it was made, so that nobody knows whether"
+                " its answers would be the same: restore the file, or train the model again"
+            )
+        made = self.numerics_version
+        same = made == NUMERICS_VERSION or (made == 1 and self.preparation.timeline is None)
+        if not same:
+            raise DltsError(
+                f"{told} was made with numerics version {made}, and this dlts-beam computes version"
+                f" {NUMERICS_VERSION}, which may give other answers: train the model again with this version,"
+                " or use the version that made it"
+            )
+        unknown = unknown_fields(raw, msgspec.to_builtins(self))
+        if unknown:
+            raise DltsError(
+                f"{told} was made by a newer version: it has {', '.join(sorted(unknown))}, of which this"
+                " dlts-beam knows nothing, so that its answers might be others; use the version that made"
+                " it, or train the model again with this one"
             )

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dlts_beam.errors import DltsError
-from dlts_beam.model_folder import find_saved_model, local_saved_model, model_digest, read_onnx
+from dlts_beam.model_folder import (
+    find_saved_model,
+    local_saved_model,
+    model_digest,
+    read_onnx,
+    saved_model_digest,
+)
 from tests.dlts_beam.test_fit_rule import every, series_of
 from tests.fakes import make_model
 
@@ -42,6 +50,20 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
         find_saved_model(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"numerics_version": 99}, "was made with numerics version 99"),
+        ({"smoothing": "savgol"}, "was made by a newer version: it has smoothing"),
+    ],
+)
+def test_a_folder_of_another_version_is_refused(folder: Path, changes: dict[str, object], told: str) -> None:
+    path = folder / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(DltsError, match=rf"^the model spec {path} {told}"):
+        find_saved_model(str(folder))
+
+
 def test_the_digest_is_that_of_the_bytes_and_a_swap_is_refused(folder: Path) -> None:
     model = find_saved_model(str(folder))
     assert model_digest(model, "onnx") == model.spec.serving_sha256["loss"]
@@ -61,6 +83,26 @@ def test_the_digest_for_tensorflow_covers_every_file(folder: Path) -> None:
     first = model_digest(model, "tensorflow")
     (saved / "b").write_bytes(b"2")
     assert model_digest(model, "tensorflow") != first
+
+
+def test_a_swapped_saved_model_is_refused_where_its_digest_was_kept(folder: Path) -> None:
+    saved = folder / "serving" / "loss" / "saved_model"
+    (saved / "variables").mkdir(parents=True)
+    (saved / "saved_model.pb").write_bytes(b"1")
+    (saved / "variables" / "a").write_bytes(b"2")
+    old = find_saved_model(str(folder))
+    digest = model_digest(old, "tensorflow")
+    assert digest == saved_model_digest(old.serving)
+    kept = replace(old, spec=replace(old.spec, saved_model_sha256={"loss": digest}))
+    assert model_digest(kept, "tensorflow") == digest
+    (saved / "variables" / "a").write_bytes(b"3")
+    assert model_digest(old, "tensorflow") != digest
+    for engine in ("tensorflow", "tfx-bsl"):
+        with pytest.raises(DltsError, match=rf"^{saved} is not the model that model\.json describes"):
+            model_digest(kept, engine)
+    unnamed = replace(old, spec=replace(old.spec, saved_model_sha256={"acc": digest}))
+    with pytest.raises(DltsError, match="is not the model that"):
+        model_digest(unnamed, "tensorflow")
 
 
 CHANGED = "changed while the run was on its way: leave it as it is and run the command again"

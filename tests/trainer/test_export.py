@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from dlts_beam.engines import load_engine
 from dlts_beam.errors import DltsError
 from tests.trainer.serving.agreement import make_model, make_strip, patches_of, small_settings
+from trainer import export
 from trainer.export import check_serving, export_serving, lay_out, serving_digest
 from trainer.models import ModelShape, find_architecture
 from trainer.serving.strips import serving_spec
@@ -54,6 +58,46 @@ def test_a_serving_model_of_other_weights_is_refused(tmp_path) -> None:
     model.get_layer("conv_norm").gamma.assign(np.asarray(model.get_layer("conv_norm").gamma) * 1.5)
     with pytest.raises(DltsError, match="differs from Keras"):
         check_serving(model, str(tmp_path), spec)
+
+
+class Off:
+    """An engine whose answers are wrong by ``error`` where a strip holds the value ``mark``."""
+
+    def __init__(self, engine: Any, mark: float, error: float) -> None:
+        self._engine, self._mark, self._error = engine, np.float32(mark), error
+
+    def predict(self, strip: np.ndarray) -> np.ndarray:
+        return self._engine.predict(strip) + (self._error if (strip == self._mark).any() else 0)
+
+
+def test_answers_are_compared_on_real_samples_too_and_within_one_in_ten_thousand(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = replace(SHAPE, patch=1)
+    model = make_model("mlp", shape, small_settings("mlp"))
+    samples = samples_of(shape, 6)
+    samples[-1, 0, 0, 0, 0] = mark = 1234.5
+    spec = export_serving(model, find_architecture("mlp"), shape, str(tmp_path), samples, batch=8)
+    engines = {name: load_engine(str(tmp_path), spec, name) for name in ("onnx", "tensorflow")}
+    for wrong in engines:
+        for error, refused in ((3e-4, True), (5e-5, False)):
+            given = {**engines, wrong: Off(engines[wrong], mark, error)}
+            monkeypatch.setattr(export, "load_engine", lambda folder, spec, name, given=given: given[name])
+            check_serving(model, str(tmp_path), spec)  # random series do not hold the value
+            told = rf"model for {wrong} .* by 0\.0003 on real samples, where 0\.0001 is allowed"
+            with pytest.raises(DltsError, match=told) if refused else nullcontext():
+                check_serving(model, str(tmp_path), spec, samples)
+
+
+def test_the_endpoint_for_tfx_bsl_is_compared(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    decode = tf.io.decode_raw
+    monkeypatch.setattr(tf.io, "decode_raw", lambda *args, **options: 1.1 * decode(*args, **options))
+    shape = replace(SHAPE, patch=1)
+    model = make_model("mlp", shape, small_settings("mlp"))
+    with pytest.raises(DltsError, match=r"the serving model for tfx-bsl in .* differs from Keras"):
+        export_serving(model, find_architecture("mlp"), shape, str(tmp_path), batch=8)
 
 
 def test_weights_that_are_not_numbers_are_refused(tmp_path) -> None:

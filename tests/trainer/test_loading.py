@@ -15,6 +15,7 @@ import pytest
 from tests.trainer.helpers import make_fake, write_fake
 from trainer.__main__ import main
 from trainer.folder import ModelFolder
+from trainer.layers import Standardise
 
 
 def run(*flags: object) -> int:
@@ -88,6 +89,56 @@ def test_a_model_file_that_this_keras_computes_otherwise_is_refused(
     assert run("-i", trained / "samples", "-o", copy, "-n") == 1
     assert "answers otherwise than when it was trained" in capsys.readouterr().err
     assert not (copy / "evaluation").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda raw: raw.update(numerics_version=99), "was made with numerics version 99"),
+        (lambda raw: raw["preparation"].update(smoothing="savgol"), "it has preparation.smoothing, of which"),
+    ],
+)
+def test_a_folder_of_another_version_is_refused(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Any]], None],
+    told: str,
+) -> None:
+    copy = shutil.copytree(trained / "model", tmp_path / "copy")
+    raw = json.loads((copy / "model.json").read_text())
+    change(raw)
+    (copy / "model.json").write_text(json.dumps(raw))
+    assert run("-i", trained / "samples", "-o", copy, "-n") == 1
+    assert told in capsys.readouterr().err
+    assert not (copy / "evaluation").exists()
+
+
+def small_model(steps: int, standardised: bool) -> keras.Model:
+    """A model of pixels with two bands and two classes."""
+    inputs = keras.Input((steps, 1, 1, 2))
+    series = Standardise()(inputs) if standardised else inputs
+    return keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(series)))
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (small_model(6, standardised=False), "has no layer that standardises the bands"),
+        (small_model(5, standardised=True), "takes (None, 5, 1, 1, 2) and gives (None, 2)"),
+        (keras.Model([first := keras.Input((2,)), keras.Input((2,))], first), "it takes"),
+    ],
+    ids=["no layer", "other shape", "two inputs"],
+)
+def test_a_model_file_of_another_kind_is_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], model: keras.Model, told: str
+) -> None:
+    copy = shutil.copytree(trained / "model", tmp_path / "copy")
+    ModelFolder(str(copy)).save_model(model, "loss")
+    assert run("-i", trained / "samples", "-o", copy, "-n") == 1
+    err = capsys.readouterr().err
+    assert f"{copy}/loss_model.keras is not the model that model.json describes" in err
+    assert told in err
 
 
 def test_a_hostile_model_file_runs_no_code(trained: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,33 @@ def test_the_report_has_the_models_settings_and_its_worst_samples(trained: Path,
     assert "<h2>Worst samples</h2>" in page
     assert "No random forest stands beside the model here" in page
     assert "The training's own report has one, measured on its test split." in page
+
+
+def test_a_table_of_splits_that_lacks_samples_is_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(trained / "model", tmp_path / "copy")
+    head = (copy / "splits.csv").read_text().partition("\n")[0]
+    (copy / "splits.csv").write_text(head + "\n")
+    assert run("-i", trained / "samples", "-o", copy, "-n") == 1
+    told = f"{copy}/splits.csv is not the one that the training wrote, so that nobody knows which samples"
+    assert told in capsys.readouterr().err
+
+
+def test_clouds_and_unobserved_samples_are_told_as_in_training(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = make_fake((30, 30), seed=9)
+    fake.stored[:] = 1000 + 100 * np.arange(6)[:, None, None, None]
+    cloudy = make_fake((30, 30), seed=9)
+    cloudy.stored[::2, 2] = 8000
+    cloudy.valid[:2] = False
+    told = ("the series look as if clouds were left in", "2 samples are observed at fewer than 1 time steps")
+    for name, made, warned in (("clear", fake, False), ("cloudy", cloudy, True)):
+        assert run("-i", write_fake(tmp_path / name, made), "-o", trained / "model", "-n") == 0
+        out = capsys.readouterr().out
+        assert [sentence in out for sentence in told] == [warned, warned]
+        assert (told[0] in evaluation(trained)[1]) == warned
 
 
 def test_worst_samples_are_shown_where_a_class_has_no_sample(trained: Path, tmp_path: Path) -> None:
@@ -201,6 +229,8 @@ def test_the_season_that_trained_is_not_taken_for_the_one_that_tests(
     lines = (model / "splits.csv").read_text().splitlines()
     assert lines[0] == "id,split,class,pixel,season"
     (model / "splits.csv").write_text("\n".join(line.rsplit(",", 2)[0] for line in lines) + "\n")
+    old = replace(ModelFolder(str(model)).read_spec(), splits_sha256=None)  # as an older version left it
+    (model / "model.json").write_text(old.to_json())
     assert run("-i", late, "-o", model, "-n") == 1
     assert re.search(r"splits\.csv has sample \w+ in two splits", capsys.readouterr().err)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dlts_beam.model_folder import saved_model_digest
 from dlts_beam.spec import ModelSpec
 from tests.trainer.helpers import make_fake, write_fake
 from trainer.__main__ import build_parser, main
@@ -65,6 +66,7 @@ def test_the_model_folder_is_complete(trained: Path) -> None:
     for name, digest in spec.serving_sha256.items():
         onnx = (model / "serving" / name / "model.onnx").read_bytes()
         assert hashlib.sha256(onnx).hexdigest() == digest
+        assert spec.saved_model_sha256[name] == saved_model_digest(str(model / "serving" / name))
     assert set(spec.serving_sha256) == {"last", "acc", "loss"}
     report = (model / "report.html").read_text()
     assert "data:image/png;base64," in report

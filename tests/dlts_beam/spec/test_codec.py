@@ -9,6 +9,7 @@ import pytest
 
 from dlts_beam.errors import DltsError
 from dlts_beam.spec import JsonSpec, digest_of
+from dlts_beam.spec.codec import unknown_fields
 from tests.dlts_beam.spec.examples import make_model_spec, make_samples_spec, make_series_spec
 
 MAKERS = (make_series_spec, make_samples_spec, make_model_spec)
@@ -104,3 +105,16 @@ def test_digest_of_ignores_the_order_of_keys_only():
     assert digest_of([1, 2]) != digest_of([2, 1])
     assert digest_of((Inner(1),)) == digest_of([{"size": 1}])
     assert len(digest_of(None)) == 64
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_json_without_end_is_refused_in_one_sentence(make: Callable[[], JsonSpec]):
+    with pytest.raises(DltsError, match=r" place\.json is not valid JSON: "):
+        type(make()).from_json("[" * 200_000, "place.json")
+
+
+def test_fields_that_reading_lost_are_named():
+    raw = {"a": 1, "b": {"c": 2}, "d": [{"e": 3, "f": 4}, {"e": 5}], "g": {"h": {}}}
+    known = {"a": 1, "b": {}, "d": ({"e": 3}, {"e": 5}), "i": 6}
+    assert unknown_fields(raw, known) == ["g", "b.c", "d[0].f"]
+    assert unknown_fields(known, known) == []

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from dlts_beam.spec import IndexSpec, PreparationSpec, ServingSpec, Timeline
+from dlts_beam.errors import DltsError
+from dlts_beam.spec import NUMERICS_VERSION, IndexSpec, ModelSpec, PreparationSpec, ServingSpec, Timeline
 from tests.dlts_beam.spec.examples import make_model_spec, make_preparation
 
 
@@ -64,3 +66,31 @@ def test_model_must_agree_with_its_serving_shapes():
         replace(spec, serving=replace(spec.serving, classes=3))
     with pytest.raises(ValueError, match="makes 3 bands, but the serving model takes 2"):
         replace(spec, serving=replace(spec.serving, bands=2))
+
+
+def test_a_model_of_other_numerics_is_refused_in_one_sentence():
+    raw = json.loads(make_model_spec().to_json())
+    for version in (1, 99):
+        text = json.dumps({**raw, "numerics_version": version})
+        told = rf"model spec m\.json was made with numerics version {version}, .* computes version"
+        with pytest.raises(DltsError, match=f"^the {told} {NUMERICS_VERSION}, .*: train the model again"):
+            ModelSpec.from_json(text, "m.json")
+    del raw["numerics_version"]
+    with pytest.raises(DltsError, match=r"m\.json does not say with which numerics_version it was made"):
+        ModelSpec.from_json(json.dumps(raw), "m.json")
+
+
+def test_the_first_numerics_hold_for_models_without_a_timeline():
+    """Version 2 changed which observations count on a timeline, and nothing else."""
+    spec = make_model_spec()
+    old = replace(spec, numerics_version=1, preparation=replace(spec.preparation, timeline=None))
+    assert ModelSpec.from_json(old.to_json()) == old
+
+
+@pytest.mark.parametrize("part", ["", "preparation", "serving", "samples"])
+def test_a_model_with_fields_of_a_newer_version_is_refused(part: str):
+    raw = json.loads(make_model_spec().to_json())
+    (raw[part] if part else raw)["smoothing"] = "savgol"
+    told = rf"^the model spec m\.json was made by a newer version: it has {f'{part}.smoothing'.lstrip('.')},"
+    with pytest.raises(DltsError, match=told):
+        ModelSpec.from_json(json.dumps(raw), "m.json")
