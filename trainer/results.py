@@ -164,7 +164,8 @@ def wrong_section(
                 (classes.names[got], means[got][:, band], classes.rows[got].colour),
             )
         )
-        where = f"{samples.x[place]:.6g}", f"{samples.y[place]:.7g}"
+        crs = samples.parts[samples.folders[place]].spec.grid.crs
+        where = map_units(float(samples.x[place]), float(samples.y[place]), crs)
         rows.append((name, *where, classes.names[truth], classes.names[got], f"{chance[m]:.3f}"))
     head = ("sample", "x", "y", "reference", "predicted", "probability of the reference")
     png = plots.wrong_png(days, drawn)
@@ -172,6 +173,17 @@ def wrong_section(
     return report.section(
         "Worst samples", intro, report.rows_table(head, rows), report.picture(png, "series")
     )
+
+
+def map_units(x: float, y: float, crs: str) -> tuple[str, str]:
+    """Coordinates as a GIS takes them: metres to 0.1 m, degrees to six decimals.
+
+    Args:
+        crs: WKT or any other text; where it does not tell the unit, numbers that can be degrees are degrees.
+    """
+    small = abs(x) <= 360 and abs(y) <= 90 and not crs.startswith("PROJ")
+    decimals = 6 if small or crs.startswith("GEOG") else 1
+    return f"{x:.{decimals}f}", f"{y:.{decimals}f}"
 
 
 def log_confusion(folder: ModelFolder, found: Mapping[str, Any], names: Sequence[str]) -> None:

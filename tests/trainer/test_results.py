@@ -19,6 +19,7 @@ from trainer.results import (
     Predictions,
     history_section,
     log_confusion,
+    map_units,
     measured,
     write_results,
     wrong_section,
@@ -141,6 +142,8 @@ def test_the_worst_samples_are_the_wrong_ones_that_the_model_was_surest_of(
     page = wrong_section(predictions, samples, prepared, training, range(6), ("b1", "b2"), fake.spec.classes)
     worst = sorted((k for k in range(30) if k % 3), key=lambda k: chance[k])[:9]
     rows = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", page)][1:]
+    for row, k in zip(rows, worst, strict=True):
+        assert row[1:3] == [f"{samples.x[places[k]]:.1f}", f"{samples.y[places[k]]:.1f}"]
     assert [(row[0], *row[3:]) for row in rows] == [
         (samples.ids[places[k]], NAMES[truth[k]], NAMES[1 - truth[k]], f"{chance[k]:.3f}") for k in worst
     ]
@@ -177,3 +180,17 @@ def test_the_history_tells_where_a_forest_learned_from_a_part() -> None:
     assert "epochs; loss 0.2500.</p>" in history_section([grown], 20_000)
     told = "epochs; loss 0.2500; trained on 20,000 of 20,001 samples.</p>"
     assert told in history_section([grown], 20_001)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "crs", "shown"),
+    [
+        (-6081330.04, -1338395.25, 'PROJCS["unknown",UNIT["metre",1]]', ("-6081330.0", "-1338395.2")),
+        (500015.0, 8999985.0, "EPSG:32721", ("500015.0", "8999985.0")),
+        (12.5, 7.75, 'PROJCRS["local"]', ("12.5", "7.8")),
+        (-56.12345678, -12.5, 'GEOGCS["WGS 84"]', ("-56.123457", "-12.500000")),
+        (0.0000012, 51.0, "EPSG:4326", ("0.000001", "51.000000")),
+    ],
+)
+def test_coordinates_can_be_pasted_into_a_gis(x: float, y: float, crs: str, shown: tuple[str, str]) -> None:
+    assert map_units(x, y, crs) == shown
