@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,10 +14,13 @@ from numpy.typing import NDArray
 
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MOST_TITLE = 42  # letters in a line above a small picture: more reach into the next one
+MOST_NAME = 30  # letters of a class in its legend
 _AS_IT_IS = {"text.parse_math": False}  # a class may be called $US: that is no formula
 
 
@@ -86,9 +90,11 @@ def wrong_png(days: Sequence[float], samples: Sequence[WrongSample]) -> bytes:
         for (name, mean, colour), style in ((sample.reference, "-"), (sample.predicted, "--")):
             if np.isnan(mean).all():
                 continue
-            axes.plot(days, mean, style, color=colour, linewidth=2.5, alpha=0.6, label=f"mean of {name}")
+            label = f"mean of {_shortened(name)}"
+            axes.plot(days, mean, style, color=colour, linewidth=2.5, alpha=0.6, label=label)
         axes.plot(days, sample.series, color="black", linewidth=1, marker=".", markersize=4)
-        axes.set_title(sample.title, fontsize=8)
+        axes.set_title(textwrap.fill(sample.title, MOST_TITLE, max_lines=4, placeholder=" …"), fontsize=8)
+        axes.set_xlabel("days since the first date", fontsize=8)
         axes.set_ylabel(sample.band, fontsize=8)
         axes.tick_params(labelsize=7)
         axes.legend(fontsize=6)
@@ -96,6 +102,10 @@ def wrong_png(days: Sequence[float], samples: Sequence[WrongSample]) -> bytes:
     for axes in figure.axes[len(samples) :]:
         axes.set_visible(False)
     return _png(figure)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= MOST_NAME else name[: MOST_NAME - 1] + "…"
 
 
 def _curves(axes: Axes, history: Sequence[Mapping[str, float]], name: str, chosen: int | None) -> None:
@@ -108,6 +118,7 @@ def _curves(axes: Axes, history: Sequence[Mapping[str, float]], name: str, chose
     if chosen is not None:
         axes.axvline(chosen, color="#7f7f7f", linewidth=1, linestyle=":", label=f"best: epoch {chosen}")
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_title(name, fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

@@ -14,6 +14,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem; border-botto
 table { border-collapse: collapse; margin: .8rem 0 } td, th { padding: .25rem .7rem; text-align: right }
 th { border-bottom: 2px solid #888 } td { border-bottom: 1px solid #eee }
 td:first-child, th:first-child { text-align: left } img { max-width: 100% }
+.figures td + td { white-space: nowrap }
 .big { font-size: 2rem; font-weight: 600 } .note { background: #fff6dd; padding: .6rem .9rem }
 .swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border: 1px solid #999 }
 .bar { display: inline-block; height: .7em; background: #0072b2; vertical-align: middle }
@@ -46,13 +47,14 @@ def picture(png: bytes, alt: str) -> str:
     return f'<p><img alt="{html.escape(alt)}" src="data:image/png;base64,{data}"></p>'
 
 
-def rows_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table; cells are escaped."""
+def rows_table(head: Sequence[str], rows: Sequence[Sequence[Any]], style: str = "") -> str:
+    """A table; cells are escaped. Of the ``figures`` style, no cell breaks but the first of a row."""
     top = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in head)
     body = "\n".join(
         "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
     )
-    return f"<table><thead><tr>{top}</tr></thead><tbody>\n{body}\n</tbody></table>"
+    kind = f' class="{style}"' if style else ""
+    return f'<table{kind}><thead><tr>{top}</tr></thead><tbody>\n{body}\n</tbody></table>'
 
 
 def accuracy_section(found: Mapping[str, Any], colours: Sequence[str], split: str, png: bytes) -> str:
@@ -69,7 +71,11 @@ def accuracy_section(found: Mapping[str, Any], colours: Sequence[str], split: st
         )
     titles = ("class", "precision (user's)", "recall (producer's)", "F1", "samples", "")
     head = "".join(f"<th>{title}</th>" for title in titles)
-    per_class = f"<table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table>"
+    per_class = (
+        f'<table class="figures"><thead><tr>{head}</tr></thead><tbody>\n'
+        + "\n".join(rows)
+        + "\n</tbody></table>"
+    )
     summary = (
         f'<p><span class="big">{_value(overall["value"])}</span> overall accuracy {_interval(overall)} on '
         f"{html.escape(samples_of(found['samples'], split))}; "
@@ -100,7 +106,7 @@ def comparison_section(found: Mapping[str, Any]) -> str:
         return ""
     keys = ("overall_accuracy", "kappa", "macro_f1")
     cells = [[title, *(_with_interval(one[key]) for key in keys)] for title, one in rows]
-    parts = [rows_table(("", "overall accuracy", "kappa", "macro F1"), cells)]
+    parts = [rows_table(("", "overall accuracy", "kappa", "macro F1"), cells, "figures")]
     if cross:
         parts += [note(f"In cross-validation, {cross['caution']}.")] if "caution" in cross else []
         head = list(cross["folds"][0])

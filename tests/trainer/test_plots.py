@@ -61,3 +61,32 @@ def test_the_curves_are_called_what_they_are(drawn: list[Figure]) -> None:
             assert lines[label].get_xdata().tolist() == [1, 2, 3]
             assert lines[label].get_ydata().tolist() == [row[column] for row in history]
         assert list(lines[f"best: epoch {best}"].get_xdata()) == [best, best]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 40])
+def test_epochs_are_whole(drawn: list[Figure], epochs: int) -> None:
+    history = [{"epoch": e, "loss": 0.5, "accuracy": 0.5} for e in range(1, epochs + 1)]
+    plots.history_png(history, {"loss": 1})
+    for axes in drawn[0].axes:
+        first, last = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if first <= tick <= last]
+        assert ticks
+        assert all(tick == round(tick) for tick in ticks)
+
+
+def test_titles_of_small_pictures_stay_apart(drawn: list[Figure]) -> None:
+    mean = np.zeros(3)
+    long = "Soybean followed by millet as cover on rainfed land".upper()
+    names = ((f"{long} {k}", mean, "#112233") for k in range(2))
+    reference, predicted = names
+    title = f"7f588f950f68abfe: {long}, taken for {long}"
+    wrong = plots.WrongSample(title, np.ones(3, np.float32), "b1", reference, predicted)
+    plots.wrong_png(range(0, 48, 16), [wrong] * 9)
+    drawn[0].draw_without_rendering()
+    for k, axes in enumerate(drawn[0].axes):
+        box = axes.title.get_window_extent()
+        assert box.x0 >= 0 if k % 3 == 0 else box.x0 > drawn[0].axes[k - 1].title.get_window_extent().x1
+        assert axes.get_xlabel() == "days since the first date"
+        assert axes.title.get_text().startswith("7f588f950f68abfe: ")
+        labels = axes.get_legend().get_window_extent()
+        assert labels.width < axes.get_window_extent().width

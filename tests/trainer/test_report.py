@@ -53,3 +53,15 @@ def test_the_forest_stands_beside_the_model_on_the_split_and_in_folds() -> None:
         ["fold", "samples", "overall_accuracy", "random_forest"],
         ["fold 1", "9", "0.5", "0.25"],
     ]
+
+
+def test_the_two_ends_of_an_interval_stand_in_one_line() -> None:
+    found = evaluate.metrics(MATRIX, ["soy", "maize", "forest"])
+    pages = (
+        report.accuracy_section(found, ["#111111", "#222222", "#333333"], "test", b""),
+        report.comparison_section(found | {"random_forest": found}),
+    )
+    for page in pages:
+        assert '<table class="figures">' in page
+        assert "<table>" not in page
+    assert ".figures td + td { white-space: nowrap }" in report.page("title", pages)
