@@ -70,15 +70,15 @@ def add_intervals(found: dict[str, Any], matrices: Iterable[NDArray[np.int64]]) 
     return out
 
 
-def flawless(groups: int) -> str:
-    """What an interval of 1 to 1 does not say.
+def one_sided(groups: int, wrong: str = "wrong") -> str:
+    """What an interval of 1 to 1 does not say; nor does one of 0 to 0, where no sample was ``right``.
 
     With no error in n independent groups, a share p of wrong ones is still likely as long as (1 - p)^n is at
-    least 5 %: the exact one-sided bound of the binomial distribution.
+    least 5 %: the exact one-sided bound of the binomial distribution. The same holds for right ones.
     """
     return (
-        f"no sample was wrong, which leaves a bootstrap nothing to draw: after {groups} independent groups of"
-        f" samples, up to {1 - 0.05 ** (1 / groups):.1%} wrong ones elsewhere would be no surprise (95 %)"
+        f"no sample was {wrong}, which leaves a bootstrap nothing to draw: after {groups} independent groups "
+        f"of samples, up to {1 - 0.05 ** (1 / groups):.1%} {wrong} ones elsewhere would be no surprise (95 %)"
     )
 
 

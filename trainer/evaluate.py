@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,11 +103,19 @@ def table(found: dict[str, Any]) -> str:
     if "cross_validation" in found:
         cross = found["cross_validation"]
         lines.append(f"cross-validation ({cross['how']}): {_both(cross)}")
-        if "caution" in cross:
-            lines.append(f"caution: in cross-validation, {cross['caution']}")
         if "random_forest" in cross:
             lines.append(f"cross-validation of the random forest: {_forest(cross['random_forest'])}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"{kind}: {told}" for kind, told in remarks(found))])
+
+
+def remarks(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is to be told of the intervals of forest and folds: ``note`` or ``caution``, and a sentence."""
+    parts = [("with the random forest", "note", found.get("random_forest", {}).get("interval_note"))]
+    cross = found.get("cross_validation", {})
+    forest = cross.get("random_forest", {})
+    parts += [("in cross-validation", key, cross.get(key)) for key in ("note", "caution")]
+    parts.append(("with the random forest in cross-validation", "note", forest.get("interval_note")))
+    return [(kind, f"{where}, {told}") for where, kind, told in parts if told is not None]
 
 
 def _both(found: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainer import evaluate
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem;
   margin: 2rem auto; padding: 0 1rem }
@@ -107,8 +109,8 @@ def comparison_section(found: Mapping[str, Any]) -> str:
     keys = ("overall_accuracy", "kappa", "macro_f1")
     cells = [[title, *(_with_interval(one[key]) for key in keys)] for title, one in rows]
     parts = [rows_table(("", "overall accuracy", "kappa", "macro F1"), cells, "figures")]
+    parts += [note(f"{told[0].upper()}{told[1:]}.") for _, told in evaluate.remarks(found)]
     if cross:
-        parts += [note(f"In cross-validation, {cross['caution']}.")] if "caution" in cross else []
         head = list(cross["folds"][0])
         parts.append(rows_table(head, [[row.get(name, "") for name in head] for row in cross["folds"]]))
     return section("Beside a random forest" if "random_forest" in found else "Cross-validation", *parts)

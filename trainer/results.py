@@ -79,8 +79,9 @@ def measured(
     """
     found = evaluate.metrics(evaluate.confusion_matrix(truth, predicted, len(names)), names)
     independent = len(np.unique(groups))
-    if unseen and found["overall_accuracy"]["value"] == 1:
-        found["note"] = bootstrap.flawless(independent)
+    none = {1: "wrong", 0: "right"}.get(found["overall_accuracy"]["value"])
+    if unseen and none is not None:
+        found["note"] = bootstrap.one_sided(independent, none)
     caution = bootstrap.caution(independent)
     if caution is not None:
         found["caution"] = caution
@@ -88,8 +89,13 @@ def measured(
 
 
 def forest_summary(found: Mapping[str, Any], note: str | None) -> dict[str, Any]:
-    """The measures of the forest that stand beside the model's, and what is to be told of its training."""
+    """The measures of the forest that stand beside the model's, and what is to be told of its training.
+
+    ``interval_note`` is what the model has as its ``note``; its ``caution`` is the model's own.
+    """
     summary = {name: found[name] for name in ("overall_accuracy", "kappa", "macro_f1")}
+    if "note" in found:
+        summary["interval_note"] = found["note"]
     return summary if note is None else {**summary, "note": note}
 
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from trainer import evaluate
-from trainer.bootstrap import FEW_GROUPS, add_intervals, caution, flawless, resampled
+from trainer.bootstrap import FEW_GROUPS, add_intervals, caution, one_sided, resampled
 
 
 def draw(count: int, right: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -82,8 +82,11 @@ def test_undefined_measures_have_no_interval() -> None:
 
 
 def test_no_error_is_no_proof() -> None:
-    assert "after 43 independent groups of samples, up to 6.7% wrong ones" in flawless(43)
-    assert "up to 95.0% wrong ones" in flawless(1)
+    assert "after 43 independent groups of samples, up to 6.7% wrong ones" in one_sided(43)
+    assert "up to 95.0% wrong ones" in one_sided(1)
+    told = one_sided(43, "right")
+    assert told.startswith("no sample was right, ")
+    assert "after 43 independent groups of samples, up to 6.7% right ones" in told
 
 
 def test_one_group_has_no_interval() -> None:

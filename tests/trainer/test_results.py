@@ -17,6 +17,7 @@ from trainer.prepared import prepare_samples
 from trainer.progress import Progress
 from trainer.results import (
     Predictions,
+    forest_summary,
     history_section,
     log_confusion,
     map_units,
@@ -194,3 +195,25 @@ def test_the_history_tells_where_a_forest_learned_from_a_part() -> None:
 )
 def test_coordinates_can_be_pasted_into_a_gis(x: float, y: float, crs: str, shown: tuple[str, str]) -> None:
     assert map_units(x, y, crs) == shown
+
+
+@pytest.mark.parametrize("wrong", ["wrong", "right"])
+def test_a_forest_without_an_error_and_one_without_a_hit_prove_as_little_as_such_a_model(
+    tmp_path: Path, wrong: str
+) -> None:
+    truth, groups = np.arange(43) % 2, np.arange(43).astype(str)
+    found = measured(truth, np.where(groups == "5", 1 - truth, truth), groups, NAMES, 2)
+    flat = measured(truth, truth if wrong == "wrong" else 1 - truth, groups, NAMES, 2)
+    forest = forest_summary(flat, "trained on 9 of 99 samples")
+    assert forest["note"] == "trained on 9 of 99 samples"
+    cross = {"how": "2 folds", "folds": [{"fold": 1}], **flat, "random_forest": forest}
+    found = {"split": "test", **found, "random_forest": forest, "cross_validation": cross}
+    table = evaluate.table(found)
+    write_results(ModelFolder(str(tmp_path)), found, make_fake().spec.classes, "test", [])
+    page = (tmp_path / "report.html").read_text()
+    bound = f"no sample was {wrong}, which leaves a bootstrap nothing to draw: after 43 independent groups"
+    for where in ("ith the random forest", "n cross-validation", "ith the random forest in cross-validation"):
+        assert f"{where}, {bound}" in table
+        assert f"{where}, {bound}" in page
+    assert table.count(f"up to 6.7% {wrong} ones") == page.count(f"up to 6.7% {wrong} ones") == 3
+    assert "\nnote: with the random forest, " in table
