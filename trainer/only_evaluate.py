@@ -12,7 +12,7 @@ from dlts_beam.errors import DltsError
 from dlts_beam.fit_rule import DATE_TOLERANCE
 from dlts_beam.spec import ModelSpec, SamplesSpec
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL
-from trainer import cautions, evaluate, report, split
+from trainer import about, cautions, evaluate, report, split
 from trainer.cli import SPLIT_BY
 from trainer.dataset import Samples, check_agreement, read_samples, read_spec
 from trainer.dates import dates_problem
@@ -95,7 +95,8 @@ def evaluate_only(args: argparse.Namespace) -> int:
             model_spec.classes,
         ),
         report.section("Random forest", f"<p>{_no_forest(model_spec)}</p>"),
-        report.settings_section(model_spec.settings | model_spec.versions),
+        about.evaluation_section(samples, model_spec),
+        about.settings_section(model_spec.settings | model_spec.versions),
     ]
     title = f"Evaluation report: {storage.name(folder.path)}"
     write_results(inside, found, model_spec.classes, part, sections, title)

@@ -16,7 +16,8 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem; border-botto
 table { border-collapse: collapse; margin: .8rem 0 } td, th { padding: .25rem .7rem; text-align: right }
 th { border-bottom: 2px solid #888 } td { border-bottom: 1px solid #eee }
 td:first-child, th:first-child { text-align: left } img { max-width: 100% }
-.figures td + td { white-space: nowrap }
+.figures td + td { white-space: nowrap } .told tr > * { text-align: left }
+.told td { overflow-wrap: anywhere }
 .big { font-size: 2rem; font-weight: 600 } .note { background: #fff6dd; padding: .6rem .9rem }
 .swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border: 1px solid #999 }
 .bar { display: inline-block; height: .7em; background: #0072b2; vertical-align: middle }
@@ -50,7 +51,7 @@ def picture(png: bytes, alt: str) -> str:
 
 
 def rows_table(head: Sequence[str], rows: Sequence[Sequence[Any]], style: str = "") -> str:
-    """A table; cells are escaped. Of the ``figures`` style, no cell breaks but the first of a row."""
+    """A table; cells are escaped. In the style ``figures`` none breaks, in ``told`` all are at the left."""
     top = "".join(f"<th>{html.escape(str(cell))}</th>" for cell in head)
     body = "\n".join(
         "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
@@ -83,7 +84,20 @@ def accuracy_section(found: Mapping[str, Any], colours: Sequence[str], split: st
         f"{html.escape(samples_of(found['samples'], split))}; "
         f"kappa {_with_interval(found['kappa'])}, macro F1 {_with_interval(found['macro_f1'])}</p>"
     )
-    return section("Accuracy", summary, per_class, picture(png, "confusion matrix"))
+    return section("Accuracy", summary, _how_measured(found), per_class, picture(png, "confusion matrix"))
+
+
+def _how_measured(found: Mapping[str, Any]) -> str:
+    """Which saved model the figures are of, and what the intervals are."""
+    told = []
+    if "model" in found:
+        told.append(f"Measured with {found['model']}_model.keras, which maps are made with by default.")
+    if found["overall_accuracy"].get("low") is not None:
+        told.append(
+            f"In parentheses: 95 % intervals, by a bootstrap over the {found['groups']:,} independent groups "
+            "of these samples."
+        )
+    return f"<p>{' '.join(told)}</p>" if told else ""
 
 
 def samples_of(count: int, split: str) -> str:
@@ -118,12 +132,6 @@ def comparison_section(found: Mapping[str, Any]) -> str:
 
 def _with_note(title: str, found: Mapping[str, Any]) -> str:
     return f"{title}; {found['note']}" if "note" in found else title
-
-
-def settings_section(settings: Mapping[str, Any]) -> str:
-    """Settings as a table of names and values."""
-    rows = [(name, "" if value is None else value) for name, value in settings.items()]
-    return section("Settings", rows_table(("setting", "value"), rows))
 
 
 def _value(value: float | None) -> str:

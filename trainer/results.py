@@ -78,7 +78,7 @@ def measured(
     of others.
     """
     found = evaluate.metrics(evaluate.confusion_matrix(truth, predicted, len(names)), names)
-    independent = len(np.unique(groups))
+    independent = found["groups"] = len(np.unique(groups))
     none = {1: "wrong", 0: "right"}.get(found["overall_accuracy"]["value"])
     if unseen and none is not None:
         found["note"] = bootstrap.one_sided(independent, none)

@@ -17,7 +17,7 @@ from dlts_beam import __version__, storage
 from dlts_beam.model_folder import saved_model_digest
 from dlts_beam.spec import ModelSpec, ServingSpec, digest_of
 from dlts_beam.spec.model import DEFAULT_SAVED_MODEL, SAVED_MODELS
-from trainer import cautions, evaluate, report, seen, split
+from trainer import about, cautions, evaluate, report, seen, split
 from trainer.crossval import FOLDS, check_folds, cross_validate
 from trainer.export import export_serving, serving_digest
 from trainer.folder import REPORT_HTML, ModelFolder
@@ -151,6 +151,7 @@ def _write(
         *([report.section("Random forest", f"<p>{NO_FOREST}.</p>")] if no_forest else []),
         wrong,
         history_section(fitted.reached, int(training.sum())),
+        about.training_section(setup, fitted, splits, args),
         _settings_section(args, fitted.reached),
     ]
     write_results(folder, found, setup.spec.classes, part, sections)
@@ -239,7 +240,7 @@ def _key(args: argparse.Namespace, setup: Setup, splits_csv: str) -> str:
 def _settings_section(args: argparse.Namespace, reached: Sequence[Progress]) -> str:
     """The flags, and what came of those that only bound the number of epochs."""
     trained = {"epochs trained": max(len(progress.history) for progress in reached)}
-    return report.settings_section(_flags(args) | trained | _versions())
+    return about.settings_section(_flags(args) | trained | _versions())
 
 
 def _flags(args: argparse.Namespace) -> dict[str, Any]:

@@ -65,6 +65,10 @@ def test_the_report_has_the_models_settings_and_its_worst_samples(trained: Path,
     assert told == {
         "model": "mlp", "epochs": "2", "learning_rate": "0.003", "split_by": "block", "seed": "2",
     }  # fmt: skip
+    assert setting(page, "samples") == f"{other}: 60 samples"
+    assert setting(page, "architecture") == "mlp"
+    assert {"units 8", "layers 2"} <= set(setting(page, "sizes").split(", "))
+    assert "<td>list_models</td>" not in page
     assert "<title>Evaluation report: model</title>" in page
     assert "<h2>Worst samples</h2>" in page
     assert "No random forest stands beside the model here" in page

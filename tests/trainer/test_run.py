@@ -74,6 +74,31 @@ def test_the_model_folder_is_complete(trained: Path) -> None:
     assert "confusion matrix" in EventAccumulator(str(model / "log" / "test")).Reload().Tags()["tensors"]
 
 
+def test_the_report_tells_what_was_trained_on_what(trained: Path) -> None:
+    page = (trained / "model" / "report.html").read_text()
+    rows = dict(re.findall("<tr><td>([^<]*)</td><td>([^<]*)</td></tr>", page))
+    parameters = ModelFolder(str(trained / "model")).load_model("loss").count_params()
+    told = {
+        "samples": f"{trained / 'samples'}: 100 samples",
+        "groups": "100, by sample",
+        "split": "by sample, seed 2",
+        "architecture": f"lstm, {parameters:,} parameters",
+        "input": "6 time steps of b1, b2; the pixel alone",
+        "devices": "CPU:0; deterministic",
+        "epochs": "8",
+        "epochs trained": "8",
+    }
+    assert {name: rows[name] for name in told} == told
+    assert "units 8" in rows["sizes"]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC", rows["date"])
+    assert not {"list_models", "bands", "deterministic", "weight_decay", "warmup", "composite"} & set(rows)
+    assert all(rows.values())
+    counts = re.findall("<tr><td>(all|class 0)</td><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td></tr>", page)
+    assert counts == [("class 0", "28", "6", "6"), ("all", "72", "14", "14")]
+    assert "Measured with loss_model.keras, " in page
+    assert "95 % intervals, by a bootstrap over the 14 independent groups of these samples" in page
+
+
 def test_metrics_are_those_of_the_test_split(trained: Path) -> None:
     model = trained / "model"
     found = json.loads((model / "metrics.json").read_text())
