@@ -142,10 +142,16 @@ def local_saved_model(serving: str, digest: str | None = None) -> Iterator[str]:
 def _folder_digest(folder: str, each: Callable[[str, bytes], None] | None = None) -> str | None:
     """SHA-256 of the names and bytes of a folder's files; None where there are none.
 
+    Hidden files, as file managers leave them, are none of the model.
+
     Args:
         each: is given every file's name, from the slash behind the folder on, and its bytes.
     """
-    files = storage.list_files(folder, recursive=True)
+    files = [
+        entry
+        for entry in storage.list_files(folder, recursive=True)
+        if not storage.name(entry.path).startswith(".")
+    ]
     digest = hashlib.sha256()
     for entry in files:
         name, content = entry.path.removeprefix(folder), storage.read_bytes(entry.path)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dlts_beam.command import leave
+from dlts_beam.command import crash_told, leave
 from pipelines._main import run_beam_main
 
 if TYPE_CHECKING:
@@ -176,4 +176,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(crash_told(main))

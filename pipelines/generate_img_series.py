@@ -14,7 +14,7 @@ from dlts_beam.acquisitions.naming import first_few, pattern_matches, relative_n
 from dlts_beam.acquisitions.settings import EXTENTS, RESAMPLING, SAME_DAY, SeriesSettings
 from dlts_beam.acquisitions.summary import summary
 from dlts_beam.acquisitions.table import read_dates
-from dlts_beam.command import leave
+from dlts_beam.command import crash_told, leave
 from dlts_beam.errors import DltsError
 from dlts_beam.spec.series import MaskRule, Reading, SeriesSpec
 from pipelines._main import NumbersParser, run_beam_main
@@ -318,4 +318,4 @@ def _absolute(path: str) -> str:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(crash_told(main))

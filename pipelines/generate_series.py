@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from dlts_beam.command import leave
+from dlts_beam.command import crash_told, leave
 from pipelines._main import run_beam_main
 
 if TYPE_CHECKING:
@@ -296,4 +296,4 @@ def _report(spec: SamplesSpec, folder: str, summarised: bool) -> None:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(crash_told(main))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dlts_beam import storage
+from dlts_beam.command import crash_told
 from dlts_beam.errors import DltsError
 from dlts_beam.launch import SERVICES, TrainerJob, make_job, metrics_path
 from pipelines import cli
@@ -158,4 +159,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(crash_told(main))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from dlts_beam.command import leave
+from dlts_beam.command import crash_told, leave
 from pipelines.classify_img_series import main as classify
 
 
@@ -15,4 +15,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(crash_told(main))

@@ -26,11 +26,13 @@ def training_section(
     samples, settings, devices = setup.samples, setup.settings, setup.devices
     deterministic = not devices.on_gpu if setup.deterministic is None else setup.deterministic
     groups = len(np.unique(setup.groups))
-    how = f"by the attribute {args.split_column}" if args.split_column else f"by {args.split_by}"
+    how = f"by {args.split_by}, seed {settings.seed}"
+    if args.split_column:
+        how = f"by the attribute {args.split_column}"
     rows = [
         *_samples_rows(samples),
         ("groups", f"{groups:,}, by {args.split_by}"),
-        ("split", f"{how}, seed {settings.seed}"),
+        ("split", how),
         *_model_rows(setup.architecture.name, setup.config, fitted.model.count_params()),
         _input_row(fitted.shape.time_steps, fitted.preparation.names, fitted.shape.patch),
         ("devices", f"{', '.join(devices.names)}; {'' if deterministic else 'not '}deterministic"),
@@ -67,6 +69,10 @@ def settings_section(settings: Mapping[str, Any]) -> str:
         idle.add("weight_decay")
     if settings.get("lr_decay") != "cosine":
         idle.add("warmup")
+    if settings.get("split_column"):
+        idle.add("test_split")
+        if not settings.get("folds") and not settings.get("leave_out"):
+            idle.add("validation_split")
     if settings.get("timeline") is None:
         idle.add("composite")
     shown = [(k, value) for k, value in settings.items() if k not in idle and value not in (None, [])]

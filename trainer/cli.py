@@ -20,7 +20,7 @@ it goes on where it was.
 
 EPILOG = """\
 examples:
-  dlts train-model -i series -o model --model auto         what did best on five real sets
+  dlts train-model -i series -o model --model auto         the one to start with
   dlts train-model -i series -o model                      conv_bilstm, the defaults
   dlts train-model -i series -o model --model lstm -e 50 -l 0.001
   dlts train-model -i 2019 -i 2020 -o model --model auto   samples of two years in one model
@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("-l", "--learning-rate", type=float, default=0.00005, help="largest step size (default: %(default)s)")
     names = ", ".join(ARCHITECTURES)
     add("--model", default="conv_bilstm", metavar="NAME",
-        help=f"architecture: {names}; or {AUTO}: the best one with its own settings (default: %(default)s)")
+        help=f"architecture: {names}; or {AUTO}: recommended, with its own settings (default: %(default)s)")
     add("--model-config", metavar="FILE",
         help="sizes of the architecture: a JSON file, or JSON such as '{\"units\": 64}'")
     add("--members", type=int, metavar="N",

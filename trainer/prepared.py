@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from dlts_beam.spec import PreparationSpec
 from dlts_beam.tensors.inputs import prepare_patches, sample_values
 from dlts_beam.tensors.preparation import append_indices, count_observations
-from dlts_beam.tensors.timeline import counted_steps
 from trainer.dataset import MEMORY_LIMIT, Samples, allocate
 
 PREPARE_BATCH = 4096  # samples prepared at once
@@ -72,10 +71,3 @@ def observed_steps(samples: Samples, preparation: PreparationSpec) -> NDArray[np
         centres = np.moveaxis(valid[:, :, middle, middle], 0, 1)
         out[places] = count_observations(centres, days.T, preparation.timeline)
     return out
-
-
-def most_steps(samples: Samples, preparation: PreparationSpec) -> int:
-    """How many time steps count for ``min_valid`` where all are observed; of the sample with the most."""
-    if preparation.timeline is None:
-        return len(samples.spec.steps)
-    return int(counted_steps(preparation.timeline, samples.days.T).sum(axis=0).max())

@@ -33,7 +33,7 @@ from trainer.options import (
     read_config,
     sample_groups,
 )
-from trainer.prepared import most_steps, prepare_samples
+from trainer.prepared import prepare_samples
 from trainer.progress import Progress
 from trainer.settings import FitSettings
 from trainer.weights import check_weights, read_quality, sample_weights
@@ -280,12 +280,12 @@ def check_classes(specs: list[SamplesSpec]) -> None:
 
 
 def _check_min_valid(samples: Samples, preparation: PreparationSpec) -> None:
-    most = most_steps(samples, preparation)
-    if preparation.min_valid > most:
-        which = "time steps" if preparation.timeline is None else "time steps that the timeline uses"
+    """Without a timeline a map has as many time steps as the samples; with one it may have any number."""
+    most = len(samples.spec.steps)
+    if preparation.timeline is None and preparation.min_valid > most:
         raise DltsError(
-            f"--min-valid must be at most the number of {which} ({most}), or every map would be empty; got "
-            f"{preparation.min_valid}"
+            f"--min-valid must be at most the number of time steps ({most}), or every map would be empty; "
+            f"got {preparation.min_valid}"
         )
 
 

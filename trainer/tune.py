@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dlts_beam import storage
-from dlts_beam.command import guarded
+from dlts_beam.command import crash_told, guarded
 from dlts_beam.errors import DltsError
 from dlts_beam.spec import digest_of
 from trainer.cli import build_parser as train_parser
@@ -44,6 +44,7 @@ NOT_KEPT = ("model_config", "batch_size", "learning_rate", "output_dir", "trials
 # Flags that make no other search; sizes count as they are, wherever they come from.
 NOT_IN_NAME = (
     "output_dir", "trials", "checkpoint_seconds", "only_evaluate", "model_config", "members", "members_given",
+    "batch_size", "learning_rate", "folds", "leave_out", "random_forest",
 )  # fmt: skip
 
 DESCRIPTION = """\
@@ -292,4 +293,4 @@ def _report(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(crash_told(main))

@@ -15,16 +15,16 @@ class JsonSpec:
     """Mixin for frozen dataclasses that travel as JSON.
 
     Subclasses set ``KIND`` (what the file is called in messages) and ``VERSION``; a dataclass field
-    named ``version`` must default to ``VERSION``.
+    named ``version`` must default to ``VERSION``. Fields of ``NOT_IN_DIGEST`` tell specs apart in nothing.
     """
 
     KIND: ClassVar[str] = "spec"
     VERSION: ClassVar[int] = 1
+    NOT_IN_DIGEST: ClassVar[tuple[str, ...]] = ()
 
     def to_json(self) -> str:
         """Return indented JSON with sorted keys: equal specs give equal bytes."""
-        builtins = msgspec.to_builtins(self)
-        return json.dumps(builtins, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+        return _dumps(msgspec.to_builtins(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "") -> Self:
@@ -69,7 +69,9 @@ class JsonSpec:
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, as 64 hex digits: the same before and after a round trip."""
-        return hashlib.sha256(self.canonical().to_json().encode()).hexdigest()
+        builtins = msgspec.to_builtins(self.canonical())
+        counted = {name: value for name, value in builtins.items() if name not in self.NOT_IN_DIGEST}
+        return hashlib.sha256(_dumps(counted).encode()).hexdigest()
 
 
 def unknown_fields(raw: Any, known: Any, inside: str = "") -> list[str]:
@@ -90,6 +92,10 @@ def unknown_fields(raw: Any, known: Any, inside: str = "") -> list[str]:
     else:
         return []
     return lost + [name for part in kept for name in unknown_fields(part[1], part[2], part[0])]
+
+
+def _dumps(builtins: Any) -> str:
+    return json.dumps(builtins, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _refuse_constant(name: str) -> float:

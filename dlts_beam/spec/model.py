@@ -147,6 +147,8 @@ class ModelSpec(JsonSpec):
 
     KIND: ClassVar[str] = "model spec"
     VERSION: ClassVar[int] = 1
+    # They change nothing in a map, and TensorFlow writes the same SavedModel with other bytes every time.
+    NOT_IN_DIGEST: ClassVar[tuple[str, ...]] = ("saved_model_sha256", "splits_sha256")
 
     samples: SamplesSpec
     steps: tuple[TimeStep, ...]

@@ -81,6 +81,8 @@ def test_the_digest_for_tensorflow_covers_every_file(folder: Path) -> None:
     saved.mkdir(parents=True)
     (saved / "a").write_bytes(b"1")
     first = model_digest(model, "tensorflow")
+    (saved / ".DS_Store").write_bytes(b"what a file manager left")
+    assert model_digest(model, "tensorflow") == first
     (saved / "b").write_bytes(b"2")
     assert model_digest(model, "tensorflow") != first
 

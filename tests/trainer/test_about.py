@@ -30,6 +30,13 @@ def test_settings_that_had_no_say_are_not_listed() -> None:
     ]  # fmt: skip
 
 
+def test_shares_of_a_split_that_a_column_made_are_not_listed() -> None:
+    settings = {"test_split": 0.15, "validation_split": 0.15, "split_column": "part"}
+    assert [row[0] for row in rows(about.settings_section(settings))] == ["setting", "split_column"]
+    folds = rows(about.settings_section(settings | {"folds": 5}))
+    assert [row[0] for row in folds] == ["setting", "validation_split", "split_column", "folds"]
+
+
 def test_samples_are_counted_per_class_and_split() -> None:
     splits = np.array(["train", "train", "test", "validation", "train"])
     class_ids = np.array([0, 1, 1, 1, 1])

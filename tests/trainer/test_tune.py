@@ -174,6 +174,10 @@ def test_other_sizes_in_the_same_file_are_another_search(
     (folder / "moved.json").write_text('{"units": 32}')
     assert run(folder, "--trials", 1, "--model-config", folder / "moved.json") == 0
     assert "finished already" in capsys.readouterr().out
+    # What is only passed on to the command that is told, or searched, makes no other search.
+    passed_on = ("--folds", 2, "-b", 8, "-l", 0.5, "--no-random-forest")
+    assert run(folder, "--trials", 1, "--model-config", folder / "moved.json", *passed_on) == 0
+    assert "finished already" in capsys.readouterr().out
 
 
 def test_trials_train_on_what_train_model_trains_on(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -66,6 +67,18 @@ def test_model_must_agree_with_its_serving_shapes():
         replace(spec, serving=replace(spec.serving, classes=3))
     with pytest.raises(ValueError, match="makes 3 bands, but the serving model takes 2"):
         replace(spec, serving=replace(spec.serving, bands=2))
+
+
+def test_the_digest_is_of_what_makes_a_map():
+    """An older folder has it too: what a map was certified with must not change by an upgrade."""
+    spec = make_model_spec()
+    later = replace(spec, saved_model_sha256={"loss": "0" * 64}, splits_sha256="1" * 64)
+    assert later.digest() == spec.digest()
+    raw = json.loads(spec.to_json())
+    del raw["saved_model_sha256"], raw["splits_sha256"]
+    older = json.dumps(raw, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    assert spec.digest() == hashlib.sha256(older.encode()).hexdigest()
+    assert replace(spec, serving_sha256={"loss": "2" * 64}).digest() != spec.digest()
 
 
 def test_a_model_of_other_numerics_is_refused_in_one_sentence():
