@@ -29,7 +29,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
 import numpy as np
-from tests.trainer.test_fit import make_data, make_model
+from tests.trainer.fits import make_data, make_model
 from trainer import loop
 from trainer.devices import choose_devices
 from trainer.feed import training_feed
@@ -56,7 +56,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
 import numpy as np
-from tests.trainer.test_fit import make_data, make_model
+from tests.trainer.fits import make_data, make_model
 from trainer.devices import choose_devices
 from trainer.feed import training_feed
 from trainer.loop import Loop

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.trainer.test_fit import make_data, quiet
+from tests.trainer.fits import make_data, quiet
 from trainer import loop as under_test
 from trainer.devices import Devices, seed_everything
 from trainer.feed import FitData, training_feed
