@@ -84,7 +84,7 @@ def evaluate_only(args: argparse.Namespace) -> int:
     say(evaluate.table(found))
     inside = ModelFolder(folder.join(EVALUATION))
     sections = [
-        *(report.note(f"{sentence}.") for sentence in told),
+        *(report.note(sentence) for sentence in told),
         wrong_section(
             predictions,
             samples,

@@ -19,6 +19,7 @@ td:first-child, th:first-child { text-align: left } img { max-width: 100% }
 .figures td + td { white-space: nowrap } .told tr > * { text-align: left }
 .told td { overflow-wrap: anywhere }
 .big { font-size: 2rem; font-weight: 600 } .note { background: #fff6dd; padding: .6rem .9rem }
+.note::first-letter { text-transform: uppercase }
 .swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border: 1px solid #999 }
 .bar { display: inline-block; height: .7em; background: #0072b2; vertical-align: middle }
 """
@@ -40,8 +41,8 @@ def section(title: str, *parts: str) -> str:
 
 
 def note(text: str) -> str:
-    """A sentence that must not be overlooked."""
-    return f'<p class="note">{html.escape(text)}</p>'
+    """A sentence that must not be overlooked; the page begins it large, where the terminal does not."""
+    return f'<p class="note">{html.escape(text.removesuffix("."))}.</p>'
 
 
 def picture(png: bytes, alt: str) -> str:
@@ -123,7 +124,7 @@ def comparison_section(found: Mapping[str, Any]) -> str:
     keys = ("overall_accuracy", "kappa", "macro_f1")
     cells = [[title, *(_with_interval(one[key]) for key in keys)] for title, one in rows]
     parts = [rows_table(("", "overall accuracy", "kappa", "macro F1"), cells, "figures")]
-    parts += [note(f"{told[0].upper()}{told[1:]}.") for _, told in evaluate.remarks(found)]
+    parts += [note(told) for _, told in evaluate.remarks(found)]
     if cross:
         head = list(cross["folds"][0])
         parts.append(rows_table(head, [[row.get(name, "") for name in head] for row in cross["folds"]]))

@@ -147,7 +147,7 @@ def _write(
         setup.spec.classes,
     )
     sections = [
-        *([] if cloudy is None else [report.note(f"{cloudy}.")]),
+        *([] if cloudy is None else [report.note(cloudy)]),
         *([report.section("Random forest", f"<p>{NO_FOREST}.</p>")] if no_forest else []),
         wrong,
         history_section(fitted.reached, int(training.sum())),

@@ -65,3 +65,8 @@ def test_the_two_ends_of_an_interval_stand_in_one_line() -> None:
         assert '<table class="figures">' in page
         assert "<table>" not in page
     assert ".figures td + td { white-space: nowrap }" in report.page("title", pages)
+
+
+def test_a_note_is_a_whole_sentence() -> None:
+    assert report.note("no sample was wrong") == '<p class="note">no sample was wrong.</p>'
+    assert report.note("The figures flatter.") == '<p class="note">The figures flatter.</p>'
